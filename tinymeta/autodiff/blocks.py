@@ -1,0 +1,297 @@
+r"""
+# A whole function as one node
+
+`checkpoint` and `vmap` each make *one* node of a whole function: the graph of its inside is forgotten after the
+forward, and made again by the rule. Let $y = f(x, t)$, where $x$ are the arguments and $t$ the Tensors that
+the function's code refers to without being given them (its *captured* Tensors). They are inputs like the others:
+
+$$ \bar x = \Big(\frac{\partial f}{\partial x}\Big)^{\!\top} \bar y, \qquad \bar t = \Big(\frac{\partial f}{\partial t}\Big)^{\!\top} \bar y, $$
+
+and both come from one sweep over the graph of $f$, made anew. That computation is again a function, $(\bar y, x) \mapsto
+(\bar x, \bar t)$, and it is run as a block of the same kind: so a block can be differentiated as often as one likes, and
+its inside is never kept.
+
+A *mapped* block runs its function once for each row of its arguments:
+
+$$ y_i = f(x_i, t), \qquad \bar x_i = \Big(\frac{\partial f}{\partial x_i}\Big)^{\!\top} \bar y_i, \qquad
+   \bar t = \sum_i \Big(\frac{\partial f}{\partial t}\Big)^{\!\top} \bar y_i, $$
+
+with the sum in the order of the rows.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import tree
+from .reverse import sweep
+from .tensor import Operation, Tensor, data_of, is_tracing, now, operation, own, tensor
+
+
+class Graph(NamedTuple):
+    """A function as the graph that one run of it made."""
+
+    inputs: list[Any]  # what it was given
+    captured: list[Tensor]  # what it used besides
+    outputs: list[Any]  # Tensors, or constants
+    structure: tree.Structure  # of the outputs
+
+
+def run(f: Callable[..., Any], inputs: Sequence[Any]) -> Graph:
+    """Call `f`, and find the Tensors from before the call that its result depends on, other than `inputs`."""
+    start = now()
+    outputs, structure = tree.flatten(f(*inputs))
+    seen = {x.index for x in inputs if type(x) is Tensor}
+    captured: dict[int, Tensor] = {}
+    waiting = [y for y in outputs if type(y) is Tensor]
+    while waiting:
+        node = waiting.pop()
+        if node.index in seen:
+            continue
+        seen.add(node.index)
+        if node.index < start:
+            captured[node.index] = node
+        else:
+            waiting.extend(x for x in node.inputs if type(x) is Tensor)
+    return Graph(list(inputs), [captured[index] for index in sorted(captured)], outputs, structure)
+
+
+# ## The node
+# Its value is a *bundle*, a tuple of arrays, and each output is an `item` of it. The cotangent of a bundle is a dict:
+# from the number of each output that has a cotangent, to the cotangent.
+@operation
+def item(bundle, *, index):
+    return bundle[index]
+
+
+@item.rule
+def _(c_bar, c, bundle, *, index):
+    return ({index: c_bar},)
+
+
+class Block(Operation):
+    """The operation of a node that stands for a whole function, run once (`length` None) or row by row."""
+
+    def __init__(self, f: Callable[..., Any], length: int | None, captured: list[Tensor], graph: Graph | None):
+        super().__init__(f, "checkpoint" if length is None else "map")
+        self.f, self.length, self.captured = f, length, captured
+        self.graph = graph  # one row's, if traced: a Program is made from it
+        self.vjp = self.pull
+
+    def pull(self, y_bars: Any, y: Any, inputs: Sequence[Any], params: dict[str, Any], wanted: list[bool]) -> list[Any]:
+        """The rule: run the function again and sweep, as another block."""
+        further = type(y) is Tensor
+        rows = len(inputs) - len(self.captured)
+        numbers = list(y_bars)
+        captured = [t for t, want in zip(self.captured, wanted[rows:], strict=True) if want]
+
+        def again(*arguments: Any) -> tuple[list[Any], list[Any]]:
+            bars, x = arguments[: len(numbers)], list(arguments[len(numbers) :])
+            leaves = [tensor(part) if want else part for part, want in zip(x, wanted, strict=False)]
+            y = tree.flatten(self.f(*leaves))[0]
+            reached = [(y[i], bar) for i, bar in zip(numbers, bars, strict=True) if type(y[i]) is Tensor]
+            targets = [leaf for leaf, want in zip(leaves, wanted, strict=False) if want] + captured
+            found = sweep([node for node, _ in reached], [bar for _, bar in reached], targets, further)
+            found = [np.zeros(t.shape, t.dtype) if bar is None else bar for t, bar in zip(targets, found, strict=True)]
+            return found[: len(found) - len(captured)], found[len(found) - len(captured) :]
+
+        x_bars, t_bars = block(again, self.length, [*y_bars.values(), *inputs[:rows]])
+        if self.length is not None:
+            t_bars = [np.sum(bar, axis=0) for bar in t_bars]
+        bars = iter([*x_bars, *t_bars])
+        return [next(bars) if want else None for want in wanted]
+
+
+def block(f: Callable[..., Any], length: int | None, rows: Sequence[Any]) -> Any:
+    """Run `f`, and return its result as one node: once on `rows` if `length` is None, else for each of their rows.
+
+    If no Tensor is in it there is nothing to differentiate, and the result is made of arrays. Under a trace, one
+    row stands for all of them.
+    """
+    start = now()
+    symbolic = is_tracing() and (any(type(x) is Tensor for x in rows) or bool(run(f, _row(rows, length, 0)).captured))
+    captured: dict[int, Tensor] = {}
+    values = []
+    for i in range(1 if symbolic else length or 1):
+        graph = run(f, _row(rows, length, i, symbolic))
+        captured.update((t.index, t) for t in graph.captured if t.index < start)
+        values.append([data_of(y) for y in graph.outputs])
+    if length is not None:
+        outputs = [_stack([value[k] for value in values], length) for k in range(len(values[0]))]
+    else:
+        outputs = values[0]
+    inputs = (*rows, *(captured[index] for index in sorted(captured)))
+    if not any(type(x) is Tensor for x in inputs):
+        return tree.unflatten(graph.structure, outputs)
+    made = Block(f, length, list(inputs[len(rows) :]), graph if symbolic else None)
+    bundle = Tensor(tuple(outputs), made, inputs, {}, min(x.oldest for x in inputs if type(x) is Tensor))
+    fixed = [length is None and type(y) is not Tensor for y in graph.outputs]
+    return tree.unflatten(graph.structure, [y if fix else item(bundle, index=k) for k, (y, fix) in enumerate(zip(outputs, fixed, strict=True))])
+
+
+def _row(rows: Sequence[Any], length: int | None, i: int, symbolic: bool = False) -> list[Any]:
+    """What the function is given in row i: new leaves in the place of Tensors, so that its inside stays inside."""
+    parts = [data_of(x) if length is None else data_of(x)[i] for x in rows]
+    mapped = symbolic and length is not None
+    return [tensor(part) if mapped or type(x) is Tensor else part for x, part in zip(rows, parts, strict=True)]
+
+
+def _stack(values: list[Any], length: int) -> np.ndarray:
+    shapes = {np.shape(value) for value in values}
+    if len(shapes) > 1:
+        raise ValueError(f"vmap: the results of the rows have different shapes, {sorted(shapes)}, and can't be stacked")
+    if len(values) < length:
+        return np.broadcast_to(values[0], (length, *np.shape(values[0])))
+    return np.stack(values)
+
+
+# ## Checkpoint
+def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
+    r"""The same function, keeping nothing of its inside for the backward pass, which computes it again.
+
+    Memory for time: a chain of $n$ steps in $\sqrt n$ checkpointed pieces keeps about $2 \sqrt n$ steps instead of $n$.
+    No part of the second computation is shared with the first.
+
+    Parameters
+    ----------
+    f : function of nested containers; it may capture Tensors, whose gradients are right
+
+    Source: Griewank & Walther, Algorithm 799: revolve (2000).
+
+    Example
+    -------
+    >>> import numpy as np, tinymeta as tm
+    >>> tm.grad(tm.checkpoint(lambda x: np.sin(x) ** 2))(0.0)
+    array(0.)
+    """
+
+    @functools.wraps(f)
+    def checkpointed(*args: Any, **kwargs: Any) -> Any:
+        leaves, structure = tree.flatten((args, kwargs))
+        places = [i for i, x in enumerate(leaves) if type(x) is Tensor]
+
+        def inside(*tensors: Any) -> Any:
+            given = dict(zip(places, tensors, strict=True))
+            args, kwargs = tree.unflatten(structure, [given.get(i, x) for i, x in enumerate(leaves)])
+            return f(*args, **kwargs)
+
+        return block(inside, None, [leaves[i] for i in places])
+
+    return checkpointed
+
+
+# ## Map
+def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
+    """Make a function of one example a function of many: `f` on each slice, the results stacked.
+
+    Parameters
+    ----------
+    f : function of nested containers of arrays
+    in_axes : the axis to slice, for all arguments or one for each (a tuple); None: the argument is shared by all
+        slices. In place of a number there may be a container that is a prefix of the argument's.
+    out_axes : where the new axis goes in the results
+
+    Returns
+    -------
+    A function of the same arguments. It is one node of the graph, and so is its derivative; the cotangents of
+    what is shared are added in the order of the slices.
+
+    Raises ValueError if the mapped axes differ in length, or none is mapped.
+
+    Example
+    -------
+    >>> import numpy as np, tinymeta as tm
+    >>> tm.vmap(np.dot, (0, None))(np.eye(2), np.array([3.0, 4.0]))
+    array([3., 4.])
+    """
+
+    @functools.wraps(f)
+    def mapped(*args: Any) -> Any:
+        leaves, structure = tree.flatten(args)
+        axes = tree.spread(in_axes, args, "in_axes")
+        places = [i for i, axis in enumerate(axes) if axis is not None]
+        rows = [_to_front(leaves[i], axes[i]) for i in places]
+        lengths = {len(x) for x in rows}
+        if len(lengths) != 1 or not lengths.pop():
+            raise ValueError(f"vmap needs one common length, at least 1, of the mapped axes; got shapes "
+                             f"{[np.shape(leaves[i]) for i in places]} for in_axes={in_axes!r}")  # fmt: skip
+
+        def one(*slices: Any) -> Any:
+            given = dict(zip(places, slices, strict=True))
+            return f(*tree.unflatten(structure, [given.get(i, x) for i, x in enumerate(leaves)]))
+
+        result = block(one, len(rows[0]), rows)
+        outputs, structure_out = tree.flatten(result)
+        places_out = tree.spread(out_axes, result, "out_axes")
+        return tree.unflatten(structure_out, [y if axis == 0 else np.moveaxis(y, 0, axis)
+                                              for y, axis in zip(outputs, places_out, strict=True)])  # fmt: skip
+
+    return mapped
+
+
+def _to_front(x: Any, axis: int) -> Any:
+    x = x if type(x) is Tensor else own(x)
+    if not -np.ndim(x) <= axis < np.ndim(x):
+        raise ValueError(f"vmap can't slice axis {axis} of an argument of shape {np.shape(x)}; None in in_axes shares it")
+    return x if axis == 0 else np.moveaxis(x, axis, 0)
+
+
+# ## Your own operation
+def custom_vjp(forward: Callable[..., Any], rule: Callable[..., Any]) -> Callable[..., Any]:
+    r"""An operation of your own: its forward on plain arrays, and the rule that reverses it.
+
+    Parameters
+    ----------
+    forward : forward(\*xs) -> y, called with plain arrays (in the containers that they came in)
+    rule : rule(y_bar, y, \*xs) -> a tuple with one cotangent for each x, None for zero. Written in NumPy, it is
+        called with Tensors if the gradient may be differentiated again. As in the built-in rules, a cotangent may be
+        postponed with `lambda:`.
+
+    Raises TypeError if `forward` captures a Tensor (pass it as an argument, else its gradient would be lost), and
+    ValueError if the rule returns too few or too many cotangents, or one of a wrong shape.
+
+    Example
+    -------
+    >>> import numpy as np, tinymeta as tm
+    >>> cube = tm.custom_vjp(lambda x: x**3, lambda y_bar, y, x: (y_bar * 3 * x**2,))
+    >>> tm.grad(cube)(2.0), tm.grad(tm.grad(cube))(2.0)
+    (array(12.), array(12.))
+    """
+
+    def on_leaves(*leaves: Any, structure: tree.Structure) -> Any:
+        outputs, made = tree.flatten(forward(*tree.unflatten(structure, leaves)))
+        if any(type(y) is Tensor for y in outputs):
+            raise TypeError(f"{name} uses a Tensor that it was not given: pass it as an argument, or its gradient is lost")
+        return (*(np.asarray(y) for y in outputs), made)
+
+    def rule_on_leaves(y_bars: Any, y: Any, *leaves: Any, structure: tree.Structure) -> tuple[Any, ...]:
+        *values, made = data_of(y)
+        ys = [item(y, index=i) for i in range(len(values))] if type(y) is Tensor else values
+        bars = [y_bars.get(i, np.zeros_like(value)) for i, value in enumerate(values)]
+        xs = tree.unflatten(structure, leaves)
+        terms = rule(tree.unflatten(made, bars), tree.unflatten(made, ys), *xs)
+        if not isinstance(terms, tuple) or len(terms) != len(xs):
+            raise ValueError(f"the rule of {name} must return a tuple of {len(xs)} cotangents, one for each argument, got {terms!r}")
+        terms = [bar() if callable(bar) else bar for bar in terms]
+        return tuple(leaf for bar, part in zip(terms, structure.children, strict=True)
+                     for leaf in ([None] * len(tree.flatten(tree.unflatten(part, leaves))[0]) if bar is None
+                                  else tree.leaves_like(part, bar, f"a cotangent of {name}")))  # fmt: skip
+
+    name = getattr(forward, "__name__", "custom_vjp")
+    made_by = Operation(on_leaves, name).not_analytic()
+    made_by.rule(rule_on_leaves)
+
+    @functools.wraps(forward)
+    def custom(*xs: Any) -> Any:
+        leaves, structure = tree.flatten(xs)
+        if not any(type(x) is Tensor for x in leaves):
+            return forward(*xs)
+        bundle = made_by(*leaves, structure=structure)
+        *values, made = bundle.data
+        return tree.unflatten(made, [item(bundle, index=i) for i in range(len(values))])
+
+    return custom

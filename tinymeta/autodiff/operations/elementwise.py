@@ -1,0 +1,510 @@
+r"""
+# Element by element
+
+For $c = f(a)$, applied to each element, $dc = f'(a)\,da$. A cotangent $\bar c$ pairs with $dc$:
+
+$$ \langle \bar c, dc \rangle = \langle \bar c, f'(a)\, da \rangle = \langle \bar c\, f'(a), da \rangle
+\quad\Longrightarrow\quad \bar a = \bar c\, f'(a). $$
+
+Broadcasting needs no word in any rule: a rule returns a cotangent in the shape of $c$, and the sweep sums
+it over the axes along which the input was repeated (`reverse.fit` says why).
+"""
+
+import numpy as np
+
+from ..tensor import OPERATIONS, Operation, implements, operation
+
+
+def elementwise(ufunc):
+    """An operation whose forward is one of NumPy's universal functions, registered for it."""
+    made = Operation(ufunc)
+    OPERATIONS[ufunc] = made
+    return made
+
+
+# ## Arithmetic
+# $$ c = a + b, \qquad dc = da + db $$
+add = elementwise(np.add)
+
+
+@add.rule
+def _(c_bar, c, a, b):
+    return c_bar, c_bar
+
+
+# $$ c = a - b, \qquad dc = da - db $$
+subtract = elementwise(np.subtract)
+
+
+@subtract.rule
+def _(c_bar, c, a, b):
+    return c_bar, lambda: -c_bar
+
+
+# $$ c = a\,b, \qquad dc = b\,da + a\,db $$
+multiply = elementwise(np.multiply)
+
+
+@multiply.rule
+def _(c_bar, c, a, b):
+    return lambda: c_bar * b, lambda: c_bar * a
+
+
+# $$ c = a / b, \qquad dc = \frac{da}{b} - \frac{a}{b^2}\,db = \frac{da}{b} - \frac{c}{b}\,db $$
+divide = elementwise(np.divide)
+
+
+@divide.rule
+def _(c_bar, c, a, b):
+    return lambda: c_bar / b, lambda: -c_bar * c / b
+
+
+# $$ c = -a, \qquad dc = -da $$
+negative = elementwise(np.negative)
+
+
+@negative.rule
+def _(c_bar, c, a):
+    return (-c_bar,)
+
+
+# $$ c = a, \qquad dc = da $$
+identity = elementwise(np.positive)
+
+
+@identity.rule
+def _(c_bar, c, a):
+    return (c_bar,)
+
+
+# $$ c = a^2, \qquad dc = 2a\,da $$
+square = elementwise(np.square)
+
+
+@square.rule
+def _(c_bar, c, a):
+    return (c_bar * (2 * a),)
+
+
+# $$ c = a^b, \qquad dc = b\,a^{b-1}\,da + a^b \log a\,db $$
+# Two corners: at $b = 0$ the first factor is 0 whatever $a$ is, also at $a = 0$, where $a^{-1}$ is infinite;
+# and $0^b$ stays 0 when $b > 0$ moves a little, although $\log 0$ is infinite.
+power = elementwise(np.power)
+
+
+@power.rule
+def _(c_bar, c, a, b):
+    return lambda: c_bar * b * a ** _one_less(b), lambda: c_bar * c * _safe_log(a)
+
+
+def _one_less(b):
+    if isinstance(b, (int, float)):  # a weak exponent stays weak
+        return b - 1 if b != 0 else 1
+    return np.where(b == 0, 1, b - 1)
+
+
+def _safe_log(a):
+    return np.log(np.where(a == 0, 1, a))
+
+
+# ## Roots, exponentials, logarithms
+# $$ c = \sqrt a, \qquad dc = \frac{da}{2\sqrt a} = \frac{da}{2c} $$
+# At 0 the derivative is infinite: $\sqrt{a + \epsilon}$ has a finite one.
+sqrt = elementwise(np.sqrt)
+
+
+@sqrt.rule
+def _(c_bar, c, a):
+    return (c_bar / (2 * c),)
+
+
+# $$ c = e^a, \qquad dc = e^a\,da = c\,da $$
+exp = elementwise(np.exp)
+
+
+@exp.rule
+def _(c_bar, c, a):
+    return (c_bar * c,)
+
+
+# $$ c = e^a - 1, \qquad dc = e^a\,da = (c + 1)\,da $$
+expm1 = elementwise(np.expm1)
+
+
+@expm1.rule
+def _(c_bar, c, a):
+    return (c_bar * np.exp(a),)
+
+
+# $$ c = \log a, \qquad dc = da / a $$
+log = elementwise(np.log)
+
+
+@log.rule
+def _(c_bar, c, a):
+    return (c_bar / a,)
+
+
+# $$ c = \log(1 + a), \qquad dc = da / (1 + a) $$
+log1p = elementwise(np.log1p)
+
+
+@log1p.rule
+def _(c_bar, c, a):
+    return (c_bar / (1 + a),)
+
+
+# ## Trigonometry
+# $$ c = \sin a, \qquad dc = \cos a\,da $$
+sin = elementwise(np.sin)
+
+
+@sin.rule
+def _(c_bar, c, a):
+    return (c_bar * np.cos(a),)
+
+
+# $$ c = \cos a, \qquad dc = -\sin a\,da $$
+cos = elementwise(np.cos)
+
+
+@cos.rule
+def _(c_bar, c, a):
+    return (-c_bar * np.sin(a),)
+
+
+# $$ c = \tan a, \qquad dc = (1 + \tan^2 a)\,da = (1 + c^2)\,da $$
+tan = elementwise(np.tan)
+
+
+@tan.rule
+def _(c_bar, c, a):
+    return (c_bar * (1 + c * c),)
+
+
+# $$ c = \sinh a, \qquad dc = \cosh a\,da $$
+sinh = elementwise(np.sinh)
+
+
+@sinh.rule
+def _(c_bar, c, a):
+    return (c_bar * np.cosh(a),)
+
+
+# $$ c = \cosh a, \qquad dc = \sinh a\,da $$
+cosh = elementwise(np.cosh)
+
+
+@cosh.rule
+def _(c_bar, c, a):
+    return (c_bar * np.sinh(a),)
+
+
+# $$ c = \tanh a, \qquad dc = (1 - \tanh^2 a)\,da = (1 - c^2)\,da $$
+tanh = elementwise(np.tanh)
+
+
+@tanh.rule
+def _(c_bar, c, a):
+    return (c_bar * (1 - c * c),)
+
+
+# $$ c = \arctan a, \qquad dc = \frac{da}{1 + a^2} $$
+arctan = elementwise(np.arctan)
+
+
+@arctan.rule
+def _(c_bar, c, a):
+    return (c_bar / (1 + a * a),)
+
+
+# ## Kinks
+# Where a function has a kink there is no derivative; each rule states the one it returns there. Complex Tensors
+# exist for the complex step alone: their small imaginary part is a direction, so the *real* part decides on which
+# side of the kink we are, and both sides stay holomorphic.
+# $$ c = |a|, \qquad dc = \operatorname{sign}(a)\,da, \qquad 0 \text{ at } a = 0 $$
+absolute = elementwise(np.absolute)
+OPERATIONS[np.fabs] = absolute
+
+
+@absolute.rule
+def _(c_bar, c, a):
+    return (c_bar * np.sign(a),)
+
+
+@absolute.holomorphic
+def _(a):
+    return a * np.sign(a.real)
+
+
+# $$ c = \max(a, b), \qquad dc = [a > b]\,da + [b > a]\,db, \qquad \text{half each at } a = b $$
+maximum = elementwise(np.maximum)
+
+
+@maximum.rule
+def _(c_bar, c, a, b):
+    return lambda: c_bar * _share(a > b, a, b), lambda: c_bar * _share(b > a, a, b)
+
+
+@maximum.holomorphic
+def _(a, b):
+    return np.where(np.real(a) >= np.real(b), a, b)
+
+
+# $$ c = \min(a, b), \qquad dc = [a < b]\,da + [b < a]\,db, \qquad \text{half each at } a = b $$
+minimum = elementwise(np.minimum)
+
+
+@minimum.rule
+def _(c_bar, c, a, b):
+    return lambda: c_bar * _share(a < b, a, b), lambda: c_bar * _share(b < a, a, b)
+
+
+@minimum.holomorphic
+def _(a, b):
+    return np.where(np.real(a) <= np.real(b), a, b)
+
+
+def _share(wins, a, b):
+    """1 where it wins, 0 where it loses, 1/2 in a tie."""
+    return np.where(a == b, 0.5, wins).astype(np.result_type(_dtype(a), _dtype(b)))
+
+
+def _dtype(x):
+    return x if isinstance(x, (int, float)) else x.dtype
+
+
+# $$ c = \max(a, 0), \qquad dc = [a > 0]\,da, \qquad 0 \text{ at } a = 0 $$
+@operation
+def relu(a):
+    return np.maximum(a, 0)
+
+
+@relu.rule
+def _(c_bar, c, a):
+    return (c_bar * (a > 0),)
+
+
+@relu.holomorphic
+def _(a):
+    return a * (a.real > 0)
+
+
+# `np.clip` is a maximum and a minimum, and at the bounds it shares as they do.
+@implements(np.clip)
+def clip(a, a_min=None, a_max=None, *, min=None, max=None):
+    low, high = (a_min if min is None else min), (a_max if max is None else max)
+    if low is not None:
+        a = maximum(a, low)
+    return a if high is None else minimum(a, high)
+
+
+# $$ c = \begin{cases} a & \text{if } m \\ b & \text{else} \end{cases} \qquad dc = m\,da + (1 - m)\,db $$
+# The cotangent is *selected*, not multiplied: a NaN in the branch that is not taken does not touch the other one.
+# (It can still be made further up: the rule of $\log$ at 0 divides the 0 that it gets by 0. Guard the argument,
+# `np.log(np.where(x > 0, x, 1))`, as well as the result.)
+@operation
+def where(condition, a, b):
+    return np.where(np.real(condition) != 0, a, b)
+
+
+@where.rule
+def _(c_bar, c, condition, a, b):
+    return None, lambda: np.where(condition, c_bar, 0), lambda: np.where(condition, 0, c_bar)
+
+
+@implements(np.where)
+def _where(condition, a=None, b=None):
+    if a is None or b is None:
+        raise TypeError("np.where(condition) has a shape that depends on values: write np.where(condition, a, b), "
+                        "or take np.nonzero(condition.value)")  # fmt: skip
+    return where(condition, a, b)
+
+
+# ## Nodes whose derivative is zero
+# Piecewise constant, so $dc = 0$ wherever there is a derivative. They are nodes all the same: a trace records a mask
+# as an instruction that is computed anew for each input.
+def _by_real_part(ufunc):
+    made = elementwise(ufunc)
+    made.holomorphic(lambda *inputs: ufunc(*map(np.real, inputs)))
+    return made
+
+
+less, less_equal, greater, greater_equal, equal, not_equal = map(
+    _by_real_part, (np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal)
+)
+isfinite, isnan, isinf, signbit = map(_by_real_part, (np.isfinite, np.isnan, np.isinf, np.signbit))
+sign, floor, ceil, trunc, rint = map(_by_real_part, (np.sign, np.floor, np.ceil, np.trunc, np.rint))
+logical_and, logical_or, logical_xor, logical_not = map(
+    _by_real_part, (np.logical_and, np.logical_or, np.logical_xor, np.logical_not)
+)
+bitwise_and, bitwise_or, bitwise_xor, invert = map(
+    elementwise, (np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert)
+)
+
+
+# `a // b` and `a % b`: the first is piecewise constant, the second differs from $a$ by a multiple of $b$.
+floor_divide = _by_real_part(np.floor_divide)
+
+
+@implements(np.remainder)
+def remainder(a, b):
+    return a - b * floor_divide(a, b)
+
+
+@operation
+def round_(a, *, decimals):
+    return np.round(a.real, decimals)
+
+
+@implements(np.round)
+def _round(a, decimals=0):
+    return round_(a, decimals=decimals)
+
+
+# $$ c = a, \qquad \bar a = 0 $$
+@operation
+def stop_gradient(a):
+    return a
+
+
+# $$ c = a \text{ in another precision}, \qquad dc = da $$
+# The sweep casts each cotangent to the dtype of its input, so the rule passes it on. Integers have no derivative.
+@operation
+def astype(a, *, dtype):
+    return np.asarray(a).astype(dtype)
+
+
+@astype.rule
+def _(c_bar, c, a, *, dtype):
+    return (c_bar,)
+
+
+@astype.holomorphic
+def _(a, *, dtype):
+    return a
+
+
+@operation
+def to_integer(a, *, dtype):
+    return np.asarray(a.real).astype(dtype)
+
+
+@implements("Tensor.astype")
+def _astype(a, dtype):
+    dtype = np.dtype(dtype)
+    if a.dtype == dtype and isinstance(a.data, np.ndarray):
+        return a
+    return astype(a, dtype=dtype) if dtype.kind in "fc" else to_integer(a, dtype=dtype)
+
+
+# ## Shapes filled with a constant
+@operation
+def full_like(a, *, fill_value, dtype):
+    return np.full(np.shape(a), fill_value, dtype=dtype)
+
+
+@implements(np.full_like)
+def _full_like(a, fill_value, dtype=None):
+    return full_like(a, fill_value=fill_value, dtype=np.dtype(dtype or a.dtype))
+
+
+@implements(np.zeros_like)
+def zeros_like(a, dtype=None):
+    return _full_like(a, 0, dtype)
+
+
+@implements(np.ones_like)
+def ones_like(a, dtype=None):
+    return _full_like(a, 1, dtype)
+
+
+# ## SciPy's special functions
+# They are found by name, so that SciPy is loaded by those who use it.
+# $$ c = \operatorname{erf} a = \frac{2}{\sqrt\pi} \int_0^a e^{-t^2} dt, \qquad dc = \frac{2}{\sqrt\pi}\,e^{-a^2}\,da $$
+@implements("erf")
+@operation
+def erf(a):
+    from scipy import special
+
+    return special.erf(a)
+
+
+@erf.rule
+def _(c_bar, c, a):
+    return (c_bar * (2 / float(np.sqrt(np.pi)) * np.exp(-a * a)),)
+
+
+erf.not_analytic()
+
+
+# $$ c = \log \Gamma(a), \qquad dc = \psi_0(a)\,da, \qquad d\psi_k(a) = \psi_{k+1}(a)\,da $$
+@implements("gammaln")
+@operation
+def gammaln(a):
+    from scipy import special
+
+    return special.gammaln(a)
+
+
+@gammaln.rule
+def _(c_bar, c, a):
+    return (c_bar * polygamma(a, order=0),)
+
+
+@operation
+def polygamma(a, *, order):
+    from scipy import special
+
+    return special.polygamma(order, a).astype(np.result_type(a))
+
+
+@polygamma.rule
+def _(c_bar, c, a, *, order):
+    return (c_bar * polygamma(a, order=order + 1),)
+
+
+gammaln.not_analytic()
+polygamma.not_analytic()
+
+
+# $$ c = \sigma(a) = \frac{1}{1 + e^{-a}}, \qquad dc = \sigma(a)\,(1 - \sigma(a))\,da = c\,(1 - c)\,da $$
+# With $\sigma(a) = \tfrac12 (1 + \tanh \tfrac a2)$ nothing overflows; small results keep their digits through
+# $\sigma(a) = e^a / (1 + e^a)$ for negative $a$.
+@implements("expit")
+@operation
+def sigmoid(a):
+    small = np.exp(-np.abs(a))
+    return np.where(np.greater_equal(a, 0), 1, small) / (1 + small)
+
+
+@sigmoid.rule
+def _(c_bar, c, a):
+    return (c_bar * (c * (1 - c)),)
+
+
+@sigmoid.holomorphic
+def _(a):
+    small = np.exp(-_outward(a) * a)
+    return np.where(a.real >= 0, 1, small) / (1 + small)
+
+
+def _outward(a):
+    """The sign of the real part, and 1 at 0."""
+    return np.where(a.real >= 0, 1, -1)
+
+
+# $$ c = \log(1 + e^a), \qquad dc = \sigma(a)\,da $$
+@operation
+def softplus(a):
+    return np.logaddexp(a, 0)
+
+
+@softplus.rule
+def _(c_bar, c, a):
+    return (c_bar * sigmoid(a),)
+
+
+@softplus.holomorphic
+def _(a):
+    return np.log1p(np.exp(-_outward(a) * a)) + np.where(a.real >= 0, a, 0)

@@ -1,0 +1,95 @@
+r"""
+# What NumPy lacks
+
+Activations and losses are written with a handful of functions that NumPy doesn't have. These are stable at
+both ends, and take arrays and Tensors alike.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..tensor import own
+from . import elementwise
+from .elementwise import stop_gradient as _stop_gradient
+
+# An operation's call would do, but a function shows its signature, and its name in a traceback.
+
+
+def relu(x: Any) -> Any:
+    """max(x, 0), element by element. At 0 its derivative is taken to be 0.
+
+    >>> relu(np.array([-1.0, 2.0]))
+    array([0., 2.])
+    """
+    return elementwise.relu(_array(x))
+
+
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + exp(-x)), element by element, without overflow.
+
+    >>> sigmoid(np.array([-1000.0, 0.0, 1000.0]))
+    array([0. , 0.5, 1. ])
+    """
+    return elementwise.sigmoid(_array(x))
+
+
+def softplus(x: Any) -> Any:
+    """log(1 + exp(x)), element by element, without overflow.
+
+    >>> softplus(np.array([-1000.0, 1000.0]))
+    array([   0., 1000.])
+    """
+    return elementwise.softplus(_array(x))
+
+
+def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    r"""log(sum(exp(x))) along an axis, without overflow.
+
+    $\log \sum_i e^{x_i} = m + \log \sum_i e^{x_i - m}$ for any m. With the maximum for m no exponent is positive; and as
+    the value doesn't depend on m, m is a constant for the derivative.
+
+    >>> logsumexp(np.array([1000.0, 1000.0]))
+    np.float64(1000.6931471805599)
+    """
+    x = _array(x)
+    m = _stop_gradient(np.max(x, axis=axis, keepdims=True))
+    m = np.where(np.isfinite(m), m, 0)
+    total = np.log(np.sum(np.exp(x - m), axis=axis, keepdims=True)) + m
+    return total if keepdims else np.squeeze(total, axis=axis)
+
+
+def log_softmax(x: Any, axis: int = -1) -> Any:
+    """x - logsumexp(x): the logarithm of `softmax`, with its small values kept.
+
+    >>> log_softmax(np.array([0.0, 0.0]))
+    array([-0.69314718, -0.69314718])
+    """
+    return x - logsumexp(x, axis, keepdims=True)
+
+
+def softmax(x: Any, axis: int = -1) -> Any:
+    """exp(x) / sum(exp(x)) along an axis.
+
+    >>> softmax(np.array([1000.0, 1000.0]))
+    array([0.5, 0.5])
+    """
+    return np.exp(log_softmax(x, axis))
+
+
+def stop_gradient(x: Any) -> Any:
+    """The same values, taken as constants by every derivative. Containers are handled leaf by leaf.
+
+    >>> import tinymeta as tm
+    >>> tm.grad(lambda x: x * tm.stop_gradient(x))(3.0)
+    array(3.)
+    """
+    from .. import tree
+
+    return tree.map(_stop_gradient, x)
+
+
+def _array(x: Any) -> Any:
+    return np.asarray(own(x)) if isinstance(x, (list, float, int)) else x

@@ -1,0 +1,180 @@
+r"""
+# Indexing
+
+To read at an index is a linear map $R$; written as a matrix, each of its rows has a single 1. Its adjoint
+$R^\top$ takes one number for each element that was read and *adds* it where the element was read from: a
+scatter-add. And the adjoint of the scatter-add is to read. The two are each other's rule.
+
+$$ c = R\,a \;\Rightarrow\; \bar a = R^\top \bar c, \qquad\qquad c = R^\top a \;\Rightarrow\; \bar a = R\,\bar c $$
+
+An index is made of integers, slices, None and Ellipsis, which are fixed, and of arrays, which may be Tensors: those
+are inputs of the node, and `key` keeps the places where they go.
+"""
+
+import numpy as np
+
+from ..tensor import OPERATIONS, Tensor, data_of, implements, is_tracing, operation
+
+ARRAY = "array"  # stands in a key where an index array goes
+
+
+def parse(index):
+    """Split an index into its fixed part and its arrays."""
+    parts = index if isinstance(index, tuple) else (index,)
+    key, arrays = [], []
+    for part in parts:
+        if isinstance(part, bool) or isinstance(part, (list, np.ndarray, Tensor)):
+            array = part if isinstance(part, Tensor) else np.asarray(part, dtype=int if part == [] else None)
+            if isinstance(part, Tensor) and part.dtype.kind == "b" and is_tracing():
+                raise TypeError("a[mask] has a shape that depends on the mask's values, which a trace can't know: "
+                                "use np.where(mask, a, 0)")  # fmt: skip
+            if array.dtype.kind not in "iub":
+                raise IndexError(f"an index must be an integer, a boolean or a slice, not {array.dtype}")
+            key.append(ARRAY)
+            arrays.append(array)
+        elif part is None or part is Ellipsis or isinstance(part, slice):
+            key.append(part)
+        elif isinstance(part, (int, np.integer)):
+            key.append(int(part))
+        else:
+            raise IndexError(f"can't index with {part!r}: use integers, slices, None, Ellipsis or arrays")
+    return tuple(key), arrays
+
+
+def assemble(key, arrays):
+    """The index again, from its fixed part and its arrays."""
+    arrays = iter(arrays)
+    return tuple(data_of(next(arrays)) if part is ARRAY else part for part in key)
+
+
+# ## Read
+@operation
+def getitem(a, *arrays, key):
+    return a[assemble(key, arrays)]
+
+
+@getitem.rule
+def _(c_bar, c, a, *arrays, key):
+    return lambda: add_at(c_bar, *arrays, key=key, shape=a.shape), *(None for _ in arrays)
+
+
+@implements("getitem")
+def _getitem(a, index):
+    key, arrays = parse(index)
+    return getitem(a, *arrays, key=key)
+
+
+# ## Scatter-add
+@operation
+def add_at(a, *arrays, key, shape):
+    total = np.zeros(shape, np.asarray(a).dtype)
+    if arrays:  # the same place may come several times
+        np.add.at(total, assemble(key, arrays), a)
+    else:
+        total[key] = a
+    return total
+
+
+@add_at.rule
+def _(c_bar, c, a, *arrays, key, shape):
+    return getitem(c_bar, *arrays, key=key), *(None for _ in arrays)
+
+
+# ## Write
+# $$ c = a \text{ with } v \text{ written at an index}: \qquad \bar a = \bar c \text{ with 0 written there}, \qquad \bar v = R\,\bar c $$
+# If an index array names a place twice, the last value written there is the one that counts, and only it has a cotangent:
+# write each value's own number instead of the value, and see which numbers survived.
+@operation
+def put(a, v, *arrays, key):
+    written = np.array(a, dtype=np.result_type(a, v) if np.iscomplexobj(v) else None)
+    written[assemble(key, arrays)] = v
+    return written
+
+
+@put.rule
+def _(c_bar, c, a, v, *arrays, key):
+    def v_bar():
+        read = getitem(c_bar, *arrays, key=key)
+        if not arrays:
+            return read
+        numbers = np.arange(read.size).reshape(read.shape)
+        survivors = getitem(put(np.full(a.shape, -1), numbers, *arrays, key=key), *arrays, key=key)
+        return np.where(survivors == numbers, read, 0)
+
+    return lambda: put(c_bar, 0, *arrays, key=key), v_bar, *(None for _ in arrays)
+
+
+def set_at(x, index, value):
+    """A copy of `x` in which `x[index] = value`: assignment for values that can't change.
+
+    Parameters
+    ----------
+    x : array or Tensor
+    index : whatever NumPy takes: integers, slices, index arrays, masks
+    value : array, number or Tensor that broadcasts to the shape of `x[index]`
+
+    Returns
+    -------
+    Array, or Tensor if one was given. Gradients flow to `x` (elsewhere) and to `value` (there); where an
+    index array names a place twice, the last value counts, as in NumPy.
+
+    Example
+    -------
+    >>> import numpy as np, tinymeta as tm
+    >>> tm.set_at(np.zeros(3), 1, 5.0)
+    array([0., 5., 0.])
+    >>> tm.grad(lambda v: np.sum(tm.set_at(np.ones(3), 1, v) ** 2))(5.0)
+    array(10.)
+    """
+    key, arrays = parse(index)
+    x = x if isinstance(x, Tensor) else np.asarray(x)
+    return put(x, value, *arrays, key=key)
+
+
+# ## Along an axis
+@implements(np.take_along_axis)
+def take_along_axis(arr, indices, axis=-1):
+    if axis is None:
+        arr, axis = np.ravel(arr), 0
+    axis %= np.ndim(arr)
+    grid = np.indices(np.shape(indices), sparse=True)
+    index = tuple(indices if i == axis else (places if np.shape(arr)[i] > 1 else 0 * places) for i, places in enumerate(grid))
+    return OPERATIONS["getitem"](arr if isinstance(arr, Tensor) else np.asarray(arr), index)
+
+
+# ## Diagonals
+# A diagonal is read with two index arrays; to put a vector on a diagonal is to add it there, to a matrix of zeros.
+def _diagonal_places(rows, columns, offset):
+    i = np.arange(max(0, min(rows + min(offset, 0), columns - max(offset, 0))))
+    return i - min(offset, 0), i + max(offset, 0)
+
+
+@implements(np.diagonal)
+def diagonal(a, offset=0, axis1=0, axis2=1):
+    a = np.moveaxis(a, (axis1, axis2), (-2, -1))
+    return a[(..., *_diagonal_places(*a.shape[-2:], offset))]
+
+
+@implements(np.linalg.diagonal)
+def _matrix_diagonal(x, /, *, offset=0):
+    return diagonal(x, offset, -2, -1)
+
+
+@implements(np.trace)
+def trace(a, offset=0, axis1=0, axis2=1):
+    return np.sum(diagonal(a, offset, axis1, axis2), axis=-1)
+
+
+@implements(np.linalg.trace)
+def _matrix_trace(x, /, *, offset=0):
+    return trace(x, offset, -2, -1)
+
+
+@implements(np.diag)
+def diag(v, k=0):
+    if v.ndim == 2:
+        return diagonal(v, k)
+    if v.ndim != 1:
+        raise ValueError(f"np.diag takes a vector or a matrix, not shape {v.shape}; for a batch use np.linalg.diagonal")
+    n = len(v) + abs(k)
+    return add_at(v, *_diagonal_places(n, n, k), key=(ARRAY, ARRAY), shape=(n, n))

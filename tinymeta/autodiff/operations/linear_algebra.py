@@ -1,0 +1,145 @@
+r"""
+# Linear algebra
+
+One factorisation or another does the work in the forward; the rules never reuse a factor as if it were a
+constant. They are written with the operations themselves, so they can be differentiated again, to any order.
+Leading axes are a batch.
+"""
+
+import numpy as np
+
+from ..tensor import implements, operation
+from .products import matmul
+
+_T = np.matrix_transpose
+
+
+# ## Solve
+# $$ A X = B, \qquad dA\,X + A\,dX = dB, \qquad dX = A^{-1}(dB - dA\,X) $$
+# $$ \langle \bar X, A^{-1} dB \rangle = \langle A^{-\top} \bar X, dB \rangle \;\Rightarrow\; \bar B = A^{-\top} \bar X, \qquad
+#    -\langle \bar X, A^{-1} dA\,X \rangle = -\langle \bar B X^\top, dA \rangle \;\Rightarrow\; \bar A = -\bar B X^\top $$
+@operation
+def solve_(a, b):
+    return np.linalg.solve(a, b)
+
+
+@solve_.rule
+def _(x_bar, x, a, b):
+    b_bar = np.linalg.solve(_T(a), x_bar)
+    return lambda: -matmul(b_bar, _T(x)), b_bar
+
+
+# As in NumPy 2, `b` is a vector only if it has exactly one axis.
+@implements(np.linalg.solve)
+def solve(a, b):
+    return solve_(a, b[:, None])[..., 0] if np.ndim(b) == 1 else solve_(a, b)
+
+
+# ## Inverse
+# is the solution of $A X = I$.
+@implements(np.linalg.inv)
+def inv(a):
+    return solve_(a, np.broadcast_to(np.eye(a.shape[-1], dtype=a.dtype), a.shape))
+
+
+# ## Determinant
+# Jacobi's formula, for a regular matrix (at a singular one the rule raises LinAlgError):
+# $$ d \det A = \det A\,\operatorname{tr}(A^{-1} dA) = \langle \det A\; A^{-\top}, dA \rangle, \qquad d \log |\det A| = \langle A^{-\top}, dA \rangle $$
+@implements(np.linalg.det)
+@operation
+def det(a):
+    return np.linalg.det(a)
+
+
+@det.rule
+def _(c_bar, c, a):
+    return ((c_bar * c)[..., None, None] * _T(np.linalg.inv(a)),)
+
+
+# The sign is piecewise constant.
+@operation
+def sign_of_determinant(a):
+    return np.linalg.slogdet(a).sign
+
+
+@operation
+def log_absolute_determinant(a):
+    return np.linalg.slogdet(a).logabsdet
+
+
+@log_absolute_determinant.rule
+def _(c_bar, c, a):
+    return (c_bar[..., None, None] * _T(np.linalg.inv(a)),)
+
+
+sign_of_determinant.not_analytic()
+log_absolute_determinant.not_analytic()
+
+
+@implements(np.linalg.slogdet)
+def slogdet(a):
+    return type(np.linalg.slogdet(np.eye(1)))(sign_of_determinant(a), log_absolute_determinant(a))
+
+
+# ## Cholesky
+# $$ A = L L^\top, \qquad dA = dL\,L^\top + L\,dL^\top, \qquad L^{-1} dA\,L^{-\top} = L^{-1} dL + (L^{-1} dL)^\top $$
+# $L^{-1} dL$ is lower triangular, and the right-hand side is it plus its transpose: so it is the lower half of the
+# left-hand side, with the diagonal halved. Call that operator $\Phi$:
+# $$ dL = L\,\Phi(L^{-1} dA\,L^{-\top}) $$
+# $\Phi$ is its own adjoint on lower triangular arguments, so
+# $$ \langle \bar L, dL \rangle = \langle \Phi(L^\top \bar L), L^{-1} dA\,L^{-\top} \rangle = \langle L^{-\top} \Phi(L^\top \bar L)\,L^{-1}, dA \rangle. $$
+# The input is symmetric and so is $dA$: only the symmetric part of that cotangent counts, and it is what we return.
+# (Source: Murray, Differentiation of the Cholesky decomposition, 2016.)
+@implements(np.linalg.cholesky)
+@operation
+def cholesky(a):
+    return np.linalg.cholesky(a)
+
+
+@cholesky.rule
+def _(l_bar, l, a):
+    phi = np.tril(matmul(_T(l), l_bar))
+    phi = phi - 0.5 * phi * np.eye(a.shape[-1], dtype=a.dtype)
+    left = np.linalg.solve(_T(l), phi)
+    a_bar = _T(np.linalg.solve(_T(l), _T(left)))
+    return (0.5 * (a_bar + _T(a_bar)),)
+
+
+cholesky.not_analytic()
+
+
+# ## Norm
+# $$ c = \sqrt{\textstyle\sum a_i^2}, \qquad dc = \Big\langle \frac{a}{c}, da \Big\rangle, \qquad 0 \text{ at } a = 0 $$
+# At 0 the norm has a kink, and 0 is the middle of the directions there. The root is kept away from 0 *before* it is
+# taken, so that no infinity arises to be multiplied by 0.
+@implements(np.linalg.norm)
+def norm(x, ord=None, axis=None, keepdims=False):
+    axes = tuple(range(x.ndim)) if axis is None else (axis if isinstance(axis, tuple) else (axis,))
+    if ord is not None and axis is None and x.ndim > 2:
+        raise ValueError(f"norm of order {ord} takes a vector or a matrix, not shape {x.shape}")
+    if ord is None or (ord == 2 and len(axes) == 1) or (ord == "fro" and len(axes) == 2):
+        return _root(np.sum(np.square(x), axis=axes, keepdims=keepdims))
+    if len(axes) != 1:
+        raise ValueError(f"the matrix norm of order {ord!r} has no rule here: 'fro' has, or compose it")
+    if ord in (np.inf, -np.inf):
+        return (np.max if ord > 0 else np.min)(np.abs(x), axis=axes, keepdims=keepdims)
+    if ord == 1:
+        return np.sum(np.abs(x), axis=axes, keepdims=keepdims)
+    if isinstance(ord, (int, float)) and ord > 0:
+        return np.sum(np.abs(x) ** ord, axis=axes, keepdims=keepdims) ** (1 / ord)
+    raise ValueError(f"norm of order {ord!r} has no rule here: it counts, or divides by, zeros")
+
+
+def _root(total):
+    zero = total == 0
+    return np.where(zero, 0, np.sqrt(np.where(zero, 1, total)))
+
+
+@implements(np.linalg.vector_norm)
+def vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
+    return norm(np.ravel(x) if axis is None else x, ord, -1 if axis is None else axis, keepdims)
+
+
+@implements(np.linalg.matrix_norm)
+def matrix_norm(x, /, *, keepdims=False, ord="fro"):
+    return norm(x, ord, (-2, -1), keepdims)

@@ -1,0 +1,225 @@
+r"""
+# Reductions
+
+A sum sends the same cotangent to each of its terms; a maximum sends it to the winner. Everything else here
+is composed from sums, products and comparisons, and has the chain rule for its rule.
+
+Each function takes NumPy's `axis` and `keepdims`. NumPy's `where=`, `out=` and `initial=` are refused, with a
+word on what to write instead.
+"""
+
+import math
+
+import numpy as np
+
+from ..tensor import Operation, implements, operation
+
+
+def normalize_axes(axis, ndim):
+    """The axes as a tuple of numbers from 0 to ndim - 1; None means all."""
+    if axis is None:
+        return tuple(range(ndim))
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    for i in axes:
+        if not -ndim <= i < ndim:
+            raise np.exceptions.AxisError(i, ndim)
+    return tuple(sorted(i % ndim for i in axes))
+
+
+def refuse(name, options):
+    """An error for the options of NumPy's reductions that have no rule here."""
+    given = [key for key, value in options.items() if value is not None and value is not np._NoValue]
+    if given:
+        raise TypeError(f"np.{name}({given[0]}=...) isn't supported on Tensors: instead of where= write "
+                        f"np.{name}(np.where(condition, a, neutral)); instead of dtype= use .astype; out= and initial= "
+                        "have no replacement because Tensors are immutable")  # fmt: skip
+
+
+def expand(x, axes, ndim):
+    """Put the reduced axes back, with length 1."""
+    shape = iter(np.shape(x))
+    return np.reshape(x, tuple(1 if i in axes else next(shape) for i in range(ndim)))
+
+
+# ## Sum
+# $$ c = \sum_i a_i, \qquad dc = \sum_i da_i, \qquad \bar a_i = \bar c \text{ for every } i $$
+@operation
+def sum_(a, *, axis, keepdims):
+    return np.sum(a, axis=axis, keepdims=keepdims)
+
+
+@sum_.rule
+def _(c_bar, c, a, *, axis, keepdims):
+    if not keepdims:
+        c_bar = expand(c_bar, axis, a.ndim)
+    return (np.broadcast_to(c_bar, a.shape),)
+
+
+@implements(np.sum, (np.add, "reduce"))
+def sum(a, axis=None, dtype=None, out=None, keepdims=False, **options):
+    refuse("sum", {"dtype": dtype, "out": out, **options})
+    return sum_(a, axis=normalize_axes(axis, np.ndim(a)), keepdims=_flag(keepdims))
+
+
+def _flag(keepdims):
+    return keepdims is True
+
+
+@implements(np.mean)
+def mean(a, axis=None, dtype=None, out=None, keepdims=False, **options):
+    refuse("mean", {"dtype": dtype, "out": out, **options})
+    axes = normalize_axes(axis, a.ndim)
+    a = a if a.dtype.kind in "fc" else a.astype(float)
+    return sum_(a, axis=axes, keepdims=_flag(keepdims)) / math.prod(a.shape[i] for i in axes)
+
+
+# The variance is the mean of the squares $(a - m)^2$, not of $|a - m|^2$: the same for real numbers, and holomorphic.
+@implements(np.var)
+def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, **options):
+    refuse("var", {"dtype": dtype, "out": out, **options})
+    axes = normalize_axes(axis, a.ndim)
+    n = math.prod(a.shape[i] for i in axes)
+    return sum_(np.square(a - mean(a, axes, keepdims=True)), axis=axes, keepdims=_flag(keepdims)) / (n - ddof)
+
+
+# At zero variance the derivative of the root is infinite, as it is for `np.sqrt`.
+@implements(np.std)
+def std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, **options):
+    return np.sqrt(var(a, axis, dtype, out, ddof, keepdims, **options))
+
+
+# ## Product
+# A product is a tree of multiplications: first half times second half, until one is left. The rule of multiplication
+# never divides, so factors of zero need no special case, to any order.
+@implements(np.prod, (np.multiply, "reduce"))
+def prod(a, axis=None, dtype=None, out=None, keepdims=False, **options):
+    refuse("prod", {"dtype": dtype, "out": out, **options})
+    axes = normalize_axes(axis, a.ndim)
+    kept = [i for i in range(a.ndim) if i not in axes]
+    kept_shape = tuple(a.shape[i] for i in kept)
+    factors = np.reshape(np.transpose(a, (*axes, *kept)), (-1, *kept_shape))
+    if len(factors) == 0:
+        return np.ones(kept_shape, a.dtype)
+    while len(factors) > 1:
+        half = len(factors) // 2
+        odd = factors[2 * half :]
+        factors = factors[:half] * factors[half : 2 * half]
+        if len(odd):
+            factors = np.concatenate([factors, odd])
+    return expand(factors[0], axes, a.ndim) if _flag(keepdims) else factors[0]
+
+
+# ## Maximum and minimum
+# $$ c = \max_i a_i, \qquad dc = da_{i^*} $$
+# If several elements are the maximum, each of the $k$ winners gets $\bar c / k$: the mean of the derivatives that the
+# function has around the tie, and independent of the order of the elements.
+@operation
+def max_(a, *, axis, keepdims):
+    return np.max(a, axis=axis, keepdims=keepdims)
+
+
+@operation
+def min_(a, *, axis, keepdims):
+    return np.min(a, axis=axis, keepdims=keepdims)
+
+
+@max_.rule
+@min_.rule
+def _(c_bar, c, a, *, axis, keepdims):
+    if not keepdims:
+        c_bar, c = expand(c_bar, axis, a.ndim), expand(c, axis, a.ndim)
+    winners = (a == c).astype(a.dtype)
+    return (c_bar * (winners / np.sum(winners, axis=axis, keepdims=True)),)
+
+
+@max_.holomorphic
+def _(a, *, axis, keepdims):
+    return _at(np.argmax, a, axis, keepdims)
+
+
+@min_.holomorphic
+def _(a, *, axis, keepdims):
+    return _at(np.argmin, a, axis, keepdims)
+
+
+def _at(choose, a, axis, keepdims):
+    """The element whose real part wins."""
+    kept = [i for i in range(a.ndim) if i not in axis]
+    rows = np.transpose(a, (*kept, *axis)).reshape(*(a.shape[i] for i in kept), -1)
+    chosen = np.take_along_axis(rows, choose(rows.real, axis=-1)[..., None], -1)[..., 0]
+    return expand(chosen, axis, a.ndim) if keepdims else chosen
+
+
+@implements(np.max, np.amax, (np.maximum, "reduce"))
+def max(a, axis=None, out=None, keepdims=False, **options):
+    refuse("max", {"out": out, **options})
+    return max_(a, axis=normalize_axes(axis, a.ndim), keepdims=_flag(keepdims))
+
+
+@implements(np.min, np.amin, (np.minimum, "reduce"))
+def min(a, axis=None, out=None, keepdims=False, **options):
+    refuse("min", {"out": out, **options})
+    return min_(a, axis=normalize_axes(axis, a.ndim), keepdims=_flag(keepdims))
+
+
+# ## Running sum
+# $$ c_i = \sum_{j \le i} a_j, \qquad \bar a_j = \sum_{i \ge j} \bar c_i $$
+# the same running sum, from the other end.
+@operation
+def cumsum_(a, *, axis):
+    return np.cumsum(a, axis=axis)
+
+
+@cumsum_.rule
+def _(c_bar, c, a, *, axis):
+    return (np.flip(np.cumsum(np.flip(c_bar, axis), axis), axis),)
+
+
+@implements(np.cumsum, (np.add, "accumulate"))
+def cumsum(a, axis=None, dtype=None, out=None):
+    refuse("cumsum", {"dtype": dtype, "out": out})
+    if axis is None:
+        a, axis = np.ravel(a), 0
+    return cumsum_(a, axis=normalize_axes(axis, a.ndim)[0])
+
+
+# ## Reductions whose derivative is zero
+def _zero_rule(function):
+    name = function.__name__
+
+    def forward(a, *, axis, keepdims):
+        return function(a.real, axis=axis, keepdims=keepdims)
+
+    made = Operation(forward, name)
+
+    def reduced(a, axis=None, out=None, keepdims=False, **options):
+        refuse(name, {"out": out, **options})
+        return made(a, axis=axis, keepdims=_flag(keepdims))
+
+    implements(function)(reduced)
+    return made
+
+
+argmax, argmin, all_, any_, count_nonzero = map(
+    _zero_rule, (np.argmax, np.argmin, np.all, np.any, np.count_nonzero)
+)
+implements((np.logical_and, "reduce"))(lambda a, axis=0, **options: np.all(a, axis))
+implements((np.logical_or, "reduce"))(lambda a, axis=0, **options: np.any(a, axis))
+
+
+@operation
+def argsort_(a, *, axis):
+    return np.argsort(a.real, axis=axis, kind="stable")
+
+
+@implements(np.argsort)
+def argsort(a, axis=-1, kind=None):
+    a, axis = (np.ravel(a), 0) if axis is None else (a, axis)
+    return argsort_(a, axis=axis)
+
+
+# Sorting is an indexing by `argsort`, and so is its derivative.
+@implements(np.sort)
+def sort(a, axis=-1, kind=None):
+    a, axis = (np.ravel(a), 0) if axis is None else (a, axis)
+    return np.take_along_axis(a, argsort(a, axis), axis)

@@ -1,0 +1,258 @@
+r"""
+# Shapes
+
+None of these operations computes anything: each moves elements. So each is linear, and its rule moves the
+cotangents back where their elements came from. Where an element was copied, its copies' cotangents are added.
+"""
+
+import math
+import operator
+
+import numpy as np
+
+from ..tensor import data_of, implements, operation
+from .reductions import normalize_axes
+
+
+# ## Questions about a shape, which need no node
+implements(np.shape)(lambda a: a.shape)
+implements(np.ndim)(lambda a: a.ndim)
+implements(np.iscomplexobj)(lambda x: x.dtype.kind == "c")
+implements(np.result_type)(lambda *operands: np.result_type(*map(data_of, operands)))
+
+
+@implements(np.size)
+def size(a, axis=None):
+    return a.size if axis is None else math.prod(a.shape[i] for i in normalize_axes(axis, a.ndim))
+
+
+# ## The same elements in another shape
+@operation
+def reshape_(a, *, shape):
+    return np.reshape(a, shape)
+
+
+@reshape_.rule
+def _(c_bar, c, a, *, shape):
+    return (np.reshape(c_bar, a.shape),)
+
+
+@implements(np.reshape)
+def reshape(a, shape, order="C"):
+    if order != "C":
+        raise TypeError(f"reshape with order={order!r} isn't supported: transpose first, then reshape")
+    sizes = shape if isinstance(shape, (tuple, list)) else (shape,)
+    return reshape_(a, shape=tuple(map(operator.index, sizes)))
+
+
+@implements("Tensor.reshape")
+def _reshape(a, *shape):
+    return reshape(a, shape[0] if len(shape) == 1 else shape)
+
+
+@implements(np.ravel, "Tensor.flatten")
+def ravel(a, order="C"):
+    return reshape(a, (-1,), order)
+
+
+@implements(np.expand_dims)
+def expand_dims(a, axis):
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    ndim = a.ndim + len(axes)
+    places = normalize_axes(axes, ndim)
+    sizes = iter(a.shape)
+    return reshape(a, tuple(1 if i in places else next(sizes) for i in range(ndim)))
+
+
+@implements(np.squeeze)
+def squeeze(a, axis=None):
+    axes = [i for i, n in enumerate(a.shape) if n == 1] if axis is None else normalize_axes(axis, a.ndim)
+    if any(a.shape[i] != 1 for i in axes):
+        raise ValueError(f"squeeze takes away axes of length 1; shape {a.shape} has another length at axis {axis}")
+    return reshape(a, tuple(n for i, n in enumerate(a.shape) if i not in axes))
+
+
+@implements("Tensor.copy")
+def copy(a):
+    return a
+
+
+# ## Axes in another order
+# $$ c_{\pi(i)} = a_i \qquad\Longrightarrow\qquad \bar a_i = \bar c_{\pi(i)} $$
+# `argsort` of a permutation is its inverse.
+@operation
+def transpose_(a, *, axes):
+    return np.transpose(a, axes)
+
+
+@transpose_.rule
+def _(c_bar, c, a, *, axes):
+    return (np.transpose(c_bar, tuple(np.argsort(axes).tolist())),)
+
+
+@implements(np.transpose)
+def transpose(a, axes=None):
+    return transpose_(a, axes=tuple(i % a.ndim for i in axes) if axes is not None else tuple(range(a.ndim))[::-1])
+
+
+@implements("Tensor.transpose")
+def _transpose(a, *axes):
+    return transpose(a, axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None)
+
+
+@implements(np.moveaxis)
+def moveaxis(a, source, destination):
+    sources = [source] if isinstance(source, int) else list(source)
+    destinations = [destination] if isinstance(destination, int) else list(destination)
+    order = [i for i in range(a.ndim) if i not in [s % a.ndim for s in sources]]
+    for target, origin in sorted((d % a.ndim, s % a.ndim) for d, s in zip(destinations, sources, strict=True)):
+        order.insert(target, origin)
+    return transpose(a, order)
+
+
+@implements(np.swapaxes)
+def swapaxes(a, axis1, axis2):
+    order = list(range(a.ndim))
+    order[axis1], order[axis2] = order[axis2], order[axis1]
+    return transpose(a, order)
+
+
+@implements(np.matrix_transpose, np.linalg.matrix_transpose)
+def matrix_transpose(a):
+    return swapaxes(a, -1, -2)
+
+
+# ## Repeating along new or length-1 axes
+# $$ c_{ij} = a_j \qquad\Longrightarrow\qquad \bar a_j = \sum_i \bar c_{ij} $$
+# This sum is what the sweep does with any cotangent that is larger than its input, so the rule hands it on as it is.
+@operation
+def broadcast_to_(a, *, shape):
+    return np.broadcast_to(a, shape)
+
+
+@broadcast_to_.rule
+def _(c_bar, c, a, *, shape):
+    return (c_bar,)
+
+
+@implements(np.broadcast_to)
+def broadcast_to(a, shape):
+    return broadcast_to_(a, shape=tuple(shape) if isinstance(shape, (tuple, list)) else (shape,))
+
+
+# ## Joining and cutting
+# $$ c = [a_1, \dots, a_n] \qquad\Longrightarrow\qquad [\bar a_1, \dots, \bar a_n] = \bar c $$
+@operation
+def concatenate_(*parts, axis):
+    return np.concatenate(parts, axis=axis)
+
+
+@concatenate_.rule
+def _(c_bar, c, *parts, axis):
+    ends = np.cumsum([np.shape(part)[axis] for part in parts]).tolist()
+    before = (slice(None),) * axis
+    return tuple(c_bar[(*before, slice(end - np.shape(part)[axis], end))] for part, end in zip(parts, ends, strict=True))
+
+
+@implements(np.concatenate)
+def concatenate(arrays, axis=0):
+    parts = list(arrays)
+    if axis is None:
+        parts, axis = [np.ravel(part) for part in parts], 0
+    return concatenate_(*parts, axis=normalize_axes(axis, np.ndim(parts[0]))[0])
+
+
+@implements(np.stack)
+def stack(arrays, axis=0):
+    return concatenate([np.expand_dims(part, axis) for part in arrays], axis)
+
+
+@implements(np.vstack)
+def vstack(arrays):
+    return concatenate([np.reshape(part, (1, -1)) if np.ndim(part) < 2 else part for part in arrays], 0)
+
+
+@implements(np.hstack)
+def hstack(arrays):
+    parts = [np.reshape(part, (-1,)) if np.ndim(part) == 0 else part for part in arrays]
+    return concatenate(parts, 0 if np.ndim(parts[0]) == 1 else 1)
+
+
+@implements(np.split)
+def split(a, indices_or_sections, axis=0):
+    axis = normalize_axes(axis, a.ndim)[0]
+    n = a.shape[axis]
+    if isinstance(indices_or_sections, int):
+        if n % indices_or_sections:
+            raise ValueError(f"split: an axis of length {n} doesn't divide into {indices_or_sections} equal parts")
+        indices_or_sections = range(0, n, n // indices_or_sections)[1:]
+    bounds = [0, *indices_or_sections, n]
+    before = (slice(None),) * axis
+    return [a[(*before, slice(start, end))] for start, end in zip(bounds, bounds[1:], strict=False)]
+
+
+# ## The rest, composed
+# To repeat, roll, flip or pad is to index along an axis, and the adjoint of indexing adds up what was repeated.
+@implements(np.take)
+def take(a, indices, axis=None):
+    if axis is None:
+        a, axis = ravel(a), 0
+    return a[(slice(None),) * normalize_axes(axis, a.ndim)[0] + (indices,)]
+
+
+@implements(np.repeat)
+def repeat(a, repeats, axis=None):
+    if axis is None:
+        a, axis = ravel(a), 0
+    return take(a, np.repeat(np.arange(a.shape[axis]), repeats), axis)
+
+
+@implements(np.tile)
+def tile(a, reps):
+    reps = (reps,) if isinstance(reps, int) else tuple(reps)
+    ndim = max(a.ndim, len(reps))
+    reps = (1,) * (ndim - len(reps)) + reps
+    sizes = (1,) * (ndim - a.ndim) + a.shape
+    pairs = [(r, n) for r, n in zip(reps, sizes, strict=True)]
+    apart = reshape(a, tuple(m for _, n in pairs for m in (1, n)))
+    return reshape(broadcast_to(apart, tuple(m for pair in pairs for m in pair)), tuple(math.prod(p) for p in pairs))
+
+
+@implements(np.roll)
+def roll(a, shift, axis=None):
+    if axis is None:
+        return reshape(roll(ravel(a), shift, 0), a.shape)
+    shifts, axes = np.broadcast_arrays(shift, axis)
+    for s, i in zip(shifts.ravel().tolist(), axes.ravel().tolist(), strict=True):
+        a = take(a, np.roll(np.arange(a.shape[i]), s), i)
+    return a
+
+
+@implements(np.flip)
+def flip(a, axis=None):
+    axes = normalize_axes(axis, a.ndim)
+    return a[tuple(slice(None, None, -1 if i in axes else 1) for i in range(a.ndim))]
+
+
+@implements(np.pad)
+def pad(array, pad_width, mode="constant", constant_values=0):
+    widths = np.broadcast_to(pad_width, (array.ndim, 2)).tolist()
+    if mode == "constant":
+        shape = tuple(n + before + after for n, (before, after) in zip(array.shape, widths, strict=True))
+        inside = tuple(slice(before, before + n) for n, (before, _) in zip(array.shape, widths, strict=True))
+        from .indexing import set_at
+
+        return set_at(np.full(shape, constant_values, array.dtype), inside, array)
+    for axis, width in enumerate(widths):
+        array = take(array, np.pad(np.arange(array.shape[axis]), width, mode=mode), axis)
+    return array
+
+
+@implements(np.tril)
+def tril(m, k=0):
+    return np.where(np.tri(*m.shape[-2:], k=k, dtype=bool), m, 0)
+
+
+@implements(np.triu)
+def triu(m, k=0):
+    return np.where(np.tri(*m.shape[-2:], k=k - 1, dtype=bool), 0, m)

@@ -1,0 +1,117 @@
+r"""
+# The reverse sweep
+
+A scalar $s$ depends on every node $c$ of its graph. Write $\bar c = \partial s / \partial c$ for the *cotangent*
+of $c$. If $c$ is used by the nodes $u_1, \dots, u_m$, the chain rule says
+
+$$ \bar c = \sum_{j=1}^m \Big(\frac{\partial u_j}{\partial c}\Big)^{\!\top} \bar u_j . $$
+
+So walk the nodes from the newest to the oldest. When a node's turn comes, all of its users have been visited and its
+cotangent is complete; its rule turns it into one term of the cotangent of each of its inputs. That is the whole
+algorithm.
+
+**A gradient of a gradient.** The rules are written in NumPy, like any model. Given Tensors, they make nodes: the sweep
+lengthens the graph by the computation of the gradient. What comes out is a Tensor like any other, made by ordinary
+operations, and can be swept again. There is no second mechanism.
+
+If nobody can ask for a second derivative, because nothing in the graph comes from outside of the function that is
+being differentiated, the same rules run on the plain arrays instead, and no graph is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .tensor import Tensor, data_of
+
+
+def path(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The nodes on the way from the inputs to the outputs, oldest first.
+
+    A node older than every input can't depend on one; an operation without a rule ends the way.
+    """
+    first = min((x.index for x in inputs), default=0)
+    seen: dict[int, Tensor] = {}
+    waiting = [x for x in outputs if x.index >= first]
+    while waiting:
+        node = waiting.pop()
+        if node.index not in seen:
+            seen[node.index] = node
+            waiting.extend(x for x in node.inputs if type(x) is Tensor and x.index >= first)
+    reached = {x.index for x in inputs}
+    between = []
+    for index in sorted(seen):
+        node = seen[index]
+        if index in reached:
+            between.append(node)
+        elif node.op is not None and node.op.vjp is not None:
+            if any(type(x) is Tensor and x.index in reached for x in node.inputs):
+                reached.add(index)
+                between.append(node)
+    return between
+
+
+def sweep(outputs: Sequence[Tensor], cotangents: Sequence[Any], inputs: Sequence[Tensor], further: bool = True) -> list[Any]:
+    """The cotangents of `inputs`, given those of `outputs`; None where no way leads.
+
+    With `further`, they are Tensors that can be differentiated again; otherwise arrays.
+    """
+    nodes = path(outputs, inputs)
+    reached = {node.index for node in nodes}
+    bars: dict[int, Any] = {}
+    for output, cotangent in zip(outputs, cotangents, strict=True):
+        if output.index in reached:
+            _add(bars, output, cotangent if further else data_of(cotangent))
+    wanted = {x.index for x in inputs}
+    while nodes:
+        node = nodes.pop()
+        if node.index in bars and node.op is not None and node.op.vjp is not None:
+            c_bar = bars[node.index] if node.index in wanted else bars.pop(node.index)
+            _apply_rule(node, c_bar, bars, reached, further)
+    return [bars.get(x.index) for x in inputs]
+
+
+def _apply_rule(node: Tensor, c_bar: Any, bars: dict[int, Any], reached: set[int], further: bool) -> None:
+    r"""One step of the sweep: $\bar c$ becomes a term of the cotangent of each input that leads on."""
+    c, inputs = (node, node.inputs) if further else (node.data, [data_of(x) for x in node.inputs])
+    wanted = [type(x) is Tensor and x.index in reached for x in node.inputs]
+    for x, x_bar in zip(node.inputs, node.op.pull(c_bar, c, inputs, node.params, wanted), strict=True):
+        if x_bar is not None:
+            _add(bars, x, x_bar if type(x_bar) is dict else fit(x_bar, x, node.op.name))
+
+
+def _add(bars: dict[int, Any], x: Tensor, x_bar: Any) -> None:
+    """Cotangents of the same node add up; those of a bundle, output by output."""
+    if x.index not in bars:
+        bars[x.index] = x_bar
+    elif type(x_bar) is dict:
+        mine = bars[x.index]
+        bars[x.index] = mine | {i: mine[i] + bar if i in mine else bar for i, bar in x_bar.items()}
+    else:
+        bars[x.index] = bars[x.index] + x_bar
+
+
+# ## The adjoint of broadcasting
+# If an input of shape $(3, 1)$ met one of shape $(3, 4)$, each of its elements was used four times:
+# $$ \hat a_{ij} = a_{i1} \qquad\Longrightarrow\qquad \bar a_{i1} = \sum_j \hat{\bar a}_{ij}. $$
+# The rules don't know; they return the cotangent of $\hat a$, and this sum is taken here, once for all operations.
+# Likewise an input in float32 that met one in float64 was cast, and its cotangent is cast back. (Not from complex
+# to real: in the complex step the imaginary part is the derivative.)
+def fit(x_bar: Any, x: Tensor, name: str) -> Any:
+    """Bring a cotangent to the shape and dtype of the input it belongs to."""
+    if type(x_bar) is not np.ndarray and type(x_bar) is not Tensor:
+        x_bar = np.asarray(x_bar)
+    shape = x.shape
+    if x_bar.shape != shape:
+        extra = x_bar.ndim - len(shape)
+        repeated = tuple(i for i, n in enumerate(x_bar.shape) if i < extra or (shape[i - extra] == 1 and n != 1))
+        kept = tuple(n for i, n in enumerate(x_bar.shape) if i not in repeated)
+        if extra < 0 or kept != tuple(n for i, n in enumerate(shape) if i + extra not in repeated):
+            raise ValueError(f"the rule of {name} returned a cotangent of shape {x_bar.shape} for an input of shape {shape}")
+        x_bar = np.reshape(np.sum(x_bar, axis=repeated), shape)
+    if x_bar.dtype.kind != "c" and x_bar.dtype != x.dtype:
+        x_bar = x_bar.astype(x.dtype)
+    return x_bar

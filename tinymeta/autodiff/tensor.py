@@ -1,0 +1,421 @@
+r"""
+# Tensor: a value that remembers where it came from
+
+A computation is a graph. Each *node* holds a value, the operation that made the value, and the inputs
+that the operation was given:
+
+$$ c = \mathrm{op}(a, b) \qquad\longleftrightarrow\qquad \texttt{Tensor(c, op, inputs=(a, b))} $$
+
+A node never changes once it exists, and it can only have been made from nodes that existed before it.
+So *the order of creation is already a topological order*: whoever walks the nodes from the newest to
+the oldest meets every node after all of its users. The reverse sweep needs nothing else, and nothing in
+this engine ever recurses over a graph.
+
+Two numbers travel with a node:
+
+- `index` is its place in the order of creation;
+- `oldest` is the smallest index among the leaves that it depends on. A function that notes the time
+  before it begins can tell by one comparison, `oldest < start`, whether a result depends on anything
+  from outside. This is how `grad` knows when to return a plain array and when to return a Tensor.
+
+Models are plain NumPy: `Tensor` takes part in NumPy's own dispatch (`__array_ufunc__`, NEP 13, and
+`__array_function__`, NEP 18), so `np.tanh(x @ W + b)` means the same for arrays and for Tensors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+now: Callable[[], int] = itertools.count().__next__
+"""The time: a number greater than the index of every node made so far."""
+
+NEVER = float("inf")  # `oldest` of a node that depends on no leaf at all
+
+SCALARS = (bool, int, float, complex)  # Python's own numbers are *weak*: they take their neighbours' dtype
+
+OPERATIONS: dict[Any, Callable[..., Any]] = {}
+"""What to do when NumPy hands over one of its functions: NumPy's function -> ours."""
+
+
+# ## While a function is traced
+# A trace records *what* is computed, for any input of the same shapes. A value seen during the trace would
+# be baked in, so `bool(t)`, `t.value` and their like refuse to answer until the trace is over.
+_tracing: contextvars.ContextVar[bool] = contextvars.ContextVar("tracing", default=False)
+
+
+def is_tracing() -> bool:
+    """Whether the function that is running now is being traced."""
+    return _tracing.get()
+
+
+@contextlib.contextmanager
+def tracing() -> Iterator[None]:
+    """While this lasts, Tensors stand for *any* value of their shape."""
+    token = _tracing.set(True)
+    try:
+        yield
+    finally:
+        _tracing.reset(token)
+
+
+# ## Operations
+class Operation:
+    r"""One step of a computation: a forward function on plain data, and the rule that reverses it.
+
+    The rule answers one question. Let $c = \mathrm{op}(a, b)$ and let a scalar $s$ depend on $c$ with
+    cotangent $\bar c = \partial s / \partial c$. What are $\bar a$ and $\bar b$? It is called as
+    `rule(c_bar, c, a, b, **params)` and returns one cotangent for each input; `lambda:` in front of one
+    postpones it until it is known to be wanted. Rules are written in NumPy, so they run on Tensors (and
+    the gradient can be differentiated again) as well as on arrays (when nobody will).
+
+    An operation without a rule has derivative zero: comparisons, `argmax`, `floor`.
+
+    Example
+    -------
+    >>> import numpy as np, tinymeta as tm
+    >>> tm.grad(np.tanh)(0.0)
+    array(1.)
+    """
+
+    def __init__(self, forward: Callable[..., Any], name: str = "") -> None:
+        self.forward = forward
+        self.name = name or forward.__name__.strip("_")
+        self.vjp: Callable[..., Any] | None = None
+        self.complex_forward: Callable[..., Any] | None = None
+        self.__doc__ = forward.__doc__
+
+    def rule(self, vjp: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: this is the rule."""
+        self.vjp = vjp
+        return vjp
+
+    def holomorphic(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: on complex Tensors (there for the complex step only) compute this instead."""
+        self.complex_forward = forward
+        return forward
+
+    def not_analytic(self) -> Operation:
+        """Refuse complex Tensors: `check_grad` then falls back to differences."""
+        self.complex_forward = self._refuse_complex
+        return self
+
+    def _refuse_complex(self, *_: Any, **__: Any) -> Any:
+        raise NotAnalytic(f"{self.name} is not analytic, so the complex step can't pass through it: use differences")
+
+    def pull(self, c_bar: Any, c: Any, inputs: Sequence[Any], params: dict[str, Any], wanted: list[bool]) -> list[Any]:
+        """Apply the rule; None for the inputs that aren't wanted."""
+        terms = self.vjp(c_bar, c, *inputs, **params)  # type: ignore[misc]
+        if len(terms) != len(inputs):
+            raise ValueError(f"the rule of {self.name} returned {len(terms)} cotangents for {len(inputs)} inputs")
+        return [(x_bar() if callable(x_bar) else x_bar) if want else None for x_bar, want in zip(terms, wanted, strict=True)]
+
+    def __call__(self, *inputs: Any, **params: Any) -> Any:
+        """Compute, and remember: a Tensor if any input is one, else just the forward's value."""
+        data, kept, oldest, found = [], [], NEVER, False
+        for x in inputs:
+            if type(x) is Tensor:
+                found = True
+                data.append(x.data)
+                if x.oldest < oldest:
+                    oldest = x.oldest
+            else:
+                x = own(x)
+                data.append(x)
+            kept.append(x)
+        if not found:
+            return self.forward(*data, **params)
+        forward = self.forward
+        if self.complex_forward and any(np.iscomplexobj(x) for x in data):
+            forward = self.complex_forward
+        try:
+            value = forward(*data, **params)
+        except (ValueError, TypeError, IndexError, np.linalg.LinAlgError) as error:
+            given = ", ".join(map(describe, data)) + "".join(f", {k}={v!r}" for k, v in params.items())
+            raise type(error)(f"{self.name}({given}): {error}") from None
+        if type(value) is not np.ndarray and type(value) is not tuple and all(type(x) in SCALARS for x in data):
+            value = np.asarray(value).item()  # weak in, weak out
+        return Tensor(value, self, tuple(kept), params, oldest)
+
+    def __repr__(self) -> str:
+        return f"<operation {self.name}>"
+
+
+class NotAnalytic(TypeError):
+    """An operation that has no holomorphic form met a complex Tensor."""
+
+
+def operation(forward: Callable[..., Any]) -> Operation:
+    """Decorator: make an `Operation` of a forward function. Inputs are positional, parameters keyword-only."""
+    return Operation(forward)
+
+
+def implements(*numpy_functions: Any) -> Callable[[Any], Any]:
+    """Decorator: call this when one of `numpy_functions` is given a Tensor."""
+
+    def register(ours: Any) -> Any:
+        OPERATIONS.update(dict.fromkeys(numpy_functions, ours))
+        return ours
+
+    return register
+
+
+def own(x: Any) -> Any:
+    """A read-only copy of an array, which nobody else can change; Python's scalars as they are."""
+    if isinstance(x, SCALARS):
+        return x
+    if isinstance(x, (list, tuple)) and any(isinstance(part, Tensor) for part in x):
+        raise TypeError("a list of Tensors isn't an array: join them with np.stack or np.concatenate")
+    array = np.array(x)
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"{describe(x)} isn't numeric: a Tensor holds numbers (float, complex, integer, bool)")
+    array.flags.writeable = False
+    return array
+
+
+def describe(x: Any) -> str:
+    """An operand, in an error message."""
+    if isinstance(x, (np.ndarray, np.generic)):
+        return f"{x.dtype}{list(x.shape)}"
+    return repr(x) if isinstance(x, SCALARS) else type(x).__name__
+
+
+# ## The node itself
+class Tensor:
+    """A node of the graph. Make leaves with `tm.tensor`; every other node is made by an operation.
+
+    A Tensor is a value: immutable, and it owns its data. It has an array's methods and attributes
+    (`.shape .dtype .T .sum() .reshape() ...`) and takes part in NumPy's functions and operators. In
+    addition it has `value` (the array), `op` (the `Operation` that made it, None for a leaf), and
+    `inputs` (Tensors and constants, in the order of the rule's arguments).
+
+    Source: the graph as in Griewank & Walther, Evaluating Derivatives (2008), chapter 3.
+
+    Example
+    -------
+    >>> import numpy as np, tinymeta as tm
+    >>> x = tm.tensor([1.0, 2.0])
+    >>> y = np.sum(x * x)
+    >>> y.value, y.op.name, y.inputs[0].op.name
+    (array(5.), 'sum', 'multiply')
+    """
+
+    __slots__ = ("data", "op", "inputs", "params", "index", "oldest", "__weakref__")
+
+    def __init__(self, data: Any, op: Operation | None, inputs: tuple[Any, ...], params: dict[str, Any], oldest: float):
+        if type(data) is np.ndarray:
+            data.setflags(write=False)
+        elif type(data) not in SCALARS and type(data) is not tuple:
+            data = np.asarray(data)  # NumPy's 0-d results come as scalars
+            data.setflags(write=False)
+        self.data = data  # what forwards see: an array, or a weak Python scalar, or a block's tuple of arrays
+        self.op = op
+        self.inputs = inputs
+        self.params = params
+        self.index = now()
+        self.oldest = self.index if op is None else oldest
+
+    # ### Attributes
+    @property
+    def value(self) -> np.ndarray:
+        """The value as a read-only array."""
+        if is_tracing():
+            raise TypeError(_untraceable(".value"))
+        return _read_only(self.data)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return np.shape(self.data)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.result_type(self.data) if type(self.data) is np.ndarray else np.asarray(self.data).dtype
+
+    @property
+    def ndim(self) -> int:
+        return np.ndim(self.data)
+
+    @property
+    def size(self) -> int:
+        return np.size(self.data)
+
+    @property
+    def T(self) -> Tensor:
+        return OPERATIONS[np.transpose](self)
+
+    @property
+    def mT(self) -> Tensor:
+        return OPERATIONS[np.matrix_transpose](self)
+
+    # ### NumPy's protocols
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if kwargs.pop("out", None) is not None:
+            raise TypeError(f"np.{ufunc.__name__} can't write a Tensor into an array (out= or an in-place operator): "
+                            "write a = a + t instead of a += t, and use tm.set_at for assignment")  # fmt: skip
+        if method == "at":
+            raise TypeError(f"np.{ufunc.__name__}.at changes its argument, and Tensors are immutable: use tm.set_at")
+        ours = OPERATIONS.get(ufunc if method == "__call__" else (ufunc, method)) or OPERATIONS.get(ufunc.__name__)
+        if ours is None or (method != "__call__" and (ufunc, method) not in OPERATIONS):
+            raise TypeError(_missing(f"{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")))
+        if method == "__call__" and kwargs:
+            raise TypeError(f"np.{ufunc.__name__}({', '.join(kwargs)}=...) isn't supported on Tensors: for where=, "
+                            "write np.where(condition, result, otherwise); for dtype=, use .astype")  # fmt: skip
+        return ours(*inputs, **kwargs)
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if func not in OPERATIONS:
+            name = f"{func.__module__}.{func.__name__}".replace("numpy", "np")
+            raise TypeError(_missing(name))
+        return OPERATIONS[func](*args, **kwargs)
+
+    # ### What would cut a gradient without a word, refused
+    def __float__(self) -> float:
+        raise TypeError(_cut("float(t)"))
+
+    def __int__(self) -> int:
+        raise TypeError(_cut("int(t)"))
+
+    def __complex__(self) -> complex:
+        raise TypeError(_cut("complex(t)"))
+
+    def __index__(self) -> int:
+        raise TypeError(_cut("a Tensor as a Python index") + "; to index with a Tensor, index a Tensor: tm.tensor(a)[t]")
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        raise TypeError(_cut("np.asarray(t) or a[i] = t"))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise TypeError("Tensors are immutable: instead of t[index] = value write t = tm.set_at(t, index, value)")
+
+    def __bool__(self) -> bool:
+        if is_tracing():
+            raise TypeError(_untraceable("its truth, as in `if`, `while`, `and` or `assert`,"))
+        if self.size != 1:
+            raise ValueError(f"the truth of a Tensor of shape {self.shape} is ambiguous: use np.any(t) or np.all(t)")
+        return bool(self.data)
+
+    # ### Sequence behaviour
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a Tensor of shape ()")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return OPERATIONS["getitem"](self, index)
+
+    # ### Printing
+    def __repr__(self) -> str:
+        made = f", op={self.op.name}" if self.op else ""
+        if is_tracing() or type(self.data) is tuple:
+            return f"Tensor(shape={self.shape}, dtype={self.dtype}{made})" if type(self.data) is not tuple else "Tensor(...)"
+        return f"Tensor({np.array2string(_read_only(self.data), separator=', ', prefix='Tensor(')}{made})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value.item(), spec) if spec else repr(self)
+
+    # ### Arithmetic
+    # Equality compares element by element, as an array's does; as a key, a Tensor is itself.
+    __hash__ = object.__hash__
+
+    def __pow__(self, exponent: Any) -> Tensor:
+        squared = type(exponent) in (int, float) and exponent == 2
+        return OPERATIONS[np.square](self) if squared else OPERATIONS[np.power](self, exponent)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if hasattr(np.ndarray, name):
+            raise AttributeError(f"a Tensor has no .{name}: compose it from NumPy functions, or, where no gradient "
+                                 f"is wanted, write t.value.{name}")  # fmt: skip
+        raise AttributeError(f"a Tensor has no attribute {name!r}")
+
+
+def tensor(value: Any) -> Tensor:
+    """A leaf: a Tensor that holds its own read-only copy of a value.
+
+    A Python scalar gives a *weak* Tensor, which takes its neighbours' dtype as the scalar itself would.
+
+    Raises TypeError for what isn't numeric.
+
+    >>> import tinymeta as tm
+    >>> tm.tensor([1, 2]) * 0.5
+    Tensor([0.5, 1. ], op=multiply)
+    """
+    if isinstance(value, Tensor):
+        return value
+    return Tensor(own(value), None, (), {}, NEVER)
+
+
+def data_of(x: Any) -> Any:
+    """The plain data of a Tensor; anything else as it is."""
+    return x.data if type(x) is Tensor else x
+
+
+# ## Operators and methods, from the table
+# `a + t` calls `t.__radd__` or, if `a` is an array, `np.add`, which calls `t.__array_ufunc__`: all roads lead to
+# the one operation that is registered for `np.add`.
+def _give_operators() -> None:
+    def forward_operator(ufunc: Any) -> Callable[[Tensor, Any], Any]:
+        return lambda self, other: OPERATIONS[ufunc](self, other)
+
+    def reflected_operator(ufunc: Any) -> Callable[[Tensor, Any], Any]:
+        return lambda self, other: OPERATIONS[ufunc](other, self)
+
+    def unary_operator(ufunc: Any) -> Callable[[Tensor], Any]:
+        return lambda self: OPERATIONS[ufunc](self)
+
+    def method(function: Any) -> Callable[..., Any]:
+        return lambda self, *args, **kwargs: OPERATIONS[function](self, *args, **kwargs)
+
+    binary = dict(add=np.add, sub=np.subtract, mul=np.multiply, truediv=np.divide, pow=np.power, matmul=np.matmul,
+                  floordiv=np.floor_divide, mod=np.remainder, and_=np.bitwise_and, or_=np.bitwise_or,
+                  xor=np.bitwise_xor)  # fmt: skip
+    for name, ufunc in binary.items():
+        if name != "pow":
+            setattr(Tensor, f"__{name.strip('_')}__", forward_operator(ufunc))
+        setattr(Tensor, f"__r{name.strip('_')}__", reflected_operator(ufunc))
+    comparisons = dict(lt=np.less, le=np.less_equal, gt=np.greater, ge=np.greater_equal, eq=np.equal, ne=np.not_equal)
+    for name, ufunc in comparisons.items():
+        setattr(Tensor, f"__{name}__", forward_operator(ufunc))
+    for name, ufunc in dict(neg=np.negative, pos=np.positive, abs=np.absolute, invert=np.invert).items():
+        setattr(Tensor, f"__{name}__", unary_operator(ufunc))
+    for name in ("sum mean prod max min var std cumsum argmax argmin argsort all any round clip swapaxes squeeze "
+                 "ravel repeat take diagonal trace dot").split():  # fmt: skip
+        setattr(Tensor, name, method(getattr(np, name)))
+    for name in ("reshape", "transpose", "astype", "flatten", "copy"):
+        setattr(Tensor, name, method(f"Tensor.{name}"))
+
+
+_give_operators()
+
+
+# ## Messages
+def _read_only(data: Any) -> np.ndarray:
+    array = np.asarray(data)
+    array.setflags(write=False)
+    return array
+
+
+def _cut(what: str) -> str:
+    return (f"{what} would turn a Tensor into a plain number, and its gradient would be lost. Use NumPy's functions "
+            "(np.sin, not math.sin) to compute with it, tm.set_at to put it into an array, np.stack to join several; "
+            "where no gradient is wanted, take t.value")  # fmt: skip
+
+
+def _untraceable(what: str) -> str:
+    return (f"{what} can't be known while the function is traced: a trace records the computation for every value "
+            "of these shapes. Use np.where to choose between values; keep Python's `if` for shapes and for static "
+            "arguments (int, bool, str, None)")  # fmt: skip
+
+
+def _missing(name: str) -> str:
+    return (f"{name} has no differentiable form here: compose it from operations that have one, or define your own "
+            "with tm.custom_vjp(forward, rule); where no gradient is wanted, apply it to t.value")  # fmt: skip

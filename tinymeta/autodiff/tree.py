@@ -1,0 +1,176 @@
+r"""
+# Trees: nested parameters, their leaves, and one flat vector
+
+The parameters of a model come in containers: dicts, lists, tuples and namedtuples, one within another.
+The calculus is written for one vector $\theta \in \mathbb{R}^n$. A *tree* is either a leaf (anything that
+is not a container) or a container of trees; None is a container with nothing in it.
+
+    flatten(tree)               -> leaves, structure
+    unflatten(structure, leaves) -> tree
+    map(f, tree, *more)          -> tree of the same structure
+    ravel(tree)                 -> vector, and the function that undoes it
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .tensor import Tensor
+
+
+class Structure(NamedTuple):
+    """What remains of a tree when its leaves are taken out: comparable and hashable."""
+
+    kind: type | None  # None marks a leaf
+    keys: tuple[Any, ...] = ()
+    children: tuple[Structure, ...] = ()  # type: ignore[misc]
+
+
+LEAF = Structure(None)
+
+
+def children(tree: Any) -> tuple[tuple[Any, ...], list[Any]] | None:
+    """The keys and the children of a container, or None for a leaf."""
+    if isinstance(tree, dict):
+        return tuple(tree), list(tree.values())
+    if isinstance(tree, (list, tuple)):
+        return getattr(tree, "_fields", tuple(range(len(tree)))), list(tree)
+    return ((), []) if tree is None else None
+
+
+def flatten(tree: Any) -> tuple[list[Any], Structure]:
+    """The leaves of a tree from left to right, and its structure.
+
+    >>> flatten({"W": 1.0, "b": (2.0, None)})[0]
+    [1.0, 2.0]
+    """
+    found = children(tree)
+    if found is None:
+        return [tree], LEAF
+    parts = [flatten(child) for child in found[1]]
+    leaves = [leaf for part, _ in parts for leaf in part]
+    return leaves, Structure(type(tree), found[0], tuple(structure for _, structure in parts))
+
+
+def unflatten(structure: Structure, leaves: Iterable[Any]) -> Any:
+    """The tree of this structure with these leaves.
+
+    >>> leaves, structure = flatten({"W": 1.0, "b": (2.0, None)})
+    >>> unflatten(structure, ["first", "second"])
+    {'W': 'first', 'b': ('second', None)}
+    """
+    return _unflatten(structure, iter(leaves))
+
+
+def _unflatten(structure: Structure, leaves: Iterator[Any]) -> Any:
+    kind, keys, parts = structure
+    if kind is None:
+        return next(leaves)
+    built = [_unflatten(part, leaves) for part in parts]
+    if issubclass(kind, dict):
+        return dict(zip(keys, built, strict=True))
+    if kind is type(None):
+        return None
+    return kind(*built) if hasattr(kind, "_fields") else kind(built)
+
+
+def leaves_like(structure: Structure, tree: Any, name: str = "the tree") -> list[Any]:
+    """The leaves of `tree` in the order of `structure`; dicts are matched by key.
+
+    Raises ValueError if `tree` is built differently, and says where.
+    """
+    kind, keys, parts = structure
+    if kind is None:
+        return [tree]
+    found = children(tree)
+    if found is None or isinstance(tree, dict) != issubclass(kind, dict) or set(found[0]) != set(keys):
+        expected = f"{kind.__name__} with {list(keys)}" if keys else f"an empty {kind.__name__}"
+        raise ValueError(f"{name} has another structure: expected {expected}, got {type(tree).__name__}"
+                         + (f" with {list(found[0])}" if found else ""))  # fmt: skip
+    child = dict(zip(*found, strict=True))
+    return [leaf for key, part in zip(keys, parts, strict=True) for leaf in leaves_like(part, child[key], f"{name}[{key!r}]")]
+
+
+def map(f: Callable[..., Any], tree: Any, *more: Any) -> Any:
+    """Apply `f` leaf by leaf to one tree, or to several of the same structure.
+
+    >>> map(lambda theta, g: theta - 0.1 * g, {"W": 1.0}, {"W": 2.0})
+    {'W': 0.8}
+    """
+    leaves, structure = flatten(tree)
+    others = [leaves_like(structure, other, f"argument {i} of tree.map") for i, other in enumerate(more, 2)]
+    return unflatten(structure, [f(*group) for group in zip(leaves, *others, strict=True)])
+
+
+def names(tree: Any, root: str = "") -> list[str]:
+    """How to write each leaf in Python.
+
+    >>> names({"W": 1.0, "b": (2.0, 3.0)}, "theta")
+    ["theta['W']", "theta['b'][0]", "theta['b'][1]"]
+    """
+    found = children(tree)
+    if found is None:
+        return [root]
+    fields = hasattr(tree, "_fields")
+    return [name for key, child in zip(*found, strict=True)
+            for name in names(child, f"{root}.{key}" if fields else f"{root}[{key!r}]")]  # fmt: skip
+
+
+def spread(prefix: Any, tree: Any, name: str) -> list[Any]:
+    """One value for each leaf of `tree`, from a prefix of it: a number or None stands for all that is below.
+
+    >>> spread((0, None), ({"W": 1.0, "b": 2.0}, 3.0), "in_axes")
+    [0, 0, None]
+    """
+    if prefix is None or children(prefix) is None:
+        return [prefix] * len(flatten(tree)[0])
+    found = children(tree)
+    if found is None or len(found[0]) != len(children(prefix)[0]):  # type: ignore[index]
+        raise ValueError(f"{name}={prefix!r} doesn't match the structure of what it is for: give one number (or None) "
+                         "for each, or a container of the same structure")  # fmt: skip
+    return [axis for part, child in zip(children(prefix)[1], found[1], strict=True)  # type: ignore[index]
+            for axis in spread(part, child, name)]  # fmt: skip
+
+
+def ravel(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """One flat vector from all leaves, and the function that undoes it; both are differentiable.
+
+    Parameters
+    ----------
+    tree : nested containers of arrays, numbers or Tensors
+
+    Returns
+    -------
+    vector : array (or Tensor, if a leaf is one) of shape (n,), in the leaves' common dtype
+    unravel : function from a vector of shape (n,) to a tree of the original structure, shapes and dtypes
+
+    Example
+    -------
+    >>> import tinymeta as tm
+    >>> vector, unravel = tm.ravel({"W": np.ones((2, 2)), "b": np.zeros(1)})
+    >>> vector
+    array([1., 1., 1., 1., 0.])
+    >>> unravel(2 * vector)["b"]
+    array([0.])
+    """
+    leaves, structure = flatten(tree)
+    shapes = [np.shape(x) for x in leaves]
+    dtypes = [x.dtype if isinstance(x, Tensor) else np.asarray(x).dtype for x in leaves]
+    parts = [np.reshape(x, (-1,)) for x in leaves]
+    vector = np.concatenate(parts) if parts else np.zeros(0)
+    return vector, functools.partial(_unravel, structure, shapes, dtypes)
+
+
+def _unravel(structure: Structure, shapes: list[tuple[int, ...]], dtypes: list[np.dtype], vector: Any) -> Any:
+    sizes = [math.prod(shape) for shape in shapes]
+    if np.shape(vector) != (sum(sizes),):
+        raise ValueError(f"unravel expects a vector of shape ({sum(sizes)},), got shape {np.shape(vector)}")
+    ends = np.cumsum(sizes, dtype=int)
+    parts = (vector[end - size : end] for end, size in zip(ends, sizes, strict=True))
+    return unflatten(structure, [np.reshape(part, shape).astype(dtype if vector.dtype.kind != "c" else vector.dtype)
+                                 for part, shape, dtype in zip(parts, shapes, dtypes, strict=True)])  # fmt: skip
