@@ -7,6 +7,7 @@ parameters), `check` (does it hold?), `view` (pictures).
 
 from . import operations, tree
 from .blocks import checkpoint, custom_vjp, vmap
+from .check import GradCheck, check_grad
 from .derivatives import grad, gradients, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from .operations.functions import log_softmax, logsumexp, relu, sigmoid, softmax, softplus, stop_gradient
 from .operations.indexing import set_at
@@ -14,7 +15,7 @@ from .tensor import Tensor, tensor
 from .tree import ravel
 
 __all__ = [
-    "Tensor", "checkpoint", "custom_vjp", "grad", "gradients", "hessian", "hvp", "jacobian", "jvp", "log_softmax",
+    "GradCheck", "Tensor", "check_grad", "checkpoint", "custom_vjp", "grad", "gradients", "hessian", "hvp", "jacobian", "jvp", "log_softmax",
     "logsumexp", "operations", "ravel", "relu", "set_at", "sigmoid", "softmax", "softplus", "stop_gradient", "tensor",
     "tree", "value_and_grad", "vjp", "vmap",
 ]  # fmt: skip

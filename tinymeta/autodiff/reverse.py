@@ -20,7 +20,7 @@ being differentiated, the same rules run on the plain arrays instead, and no gra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,9 +59,18 @@ def sweep(outputs: Sequence[Tensor], cotangents: Sequence[Any], inputs: Sequence
 
     With `further`, they are Tensors that can be differentiated again; otherwise arrays.
     """
+    bars: dict[int, Any] = {}
+    for _ in steps(bars, outputs, cotangents, inputs, further):
+        pass
+    return [bars.get(x.index) for x in inputs]
+
+
+def steps(
+    bars: dict[int, Any], outputs: Sequence[Tensor], cotangents: Sequence[Any], inputs: Sequence[Tensor], further: bool = True
+) -> Iterator[Tensor]:
+    """The sweep, one node at a time: the node whose rule has just added its terms to the cotangents, `bars`."""
     nodes = path(outputs, inputs)
     reached = {node.index for node in nodes}
-    bars: dict[int, Any] = {}
     for output, cotangent in zip(outputs, cotangents, strict=True):
         if output.index in reached:
             _add(bars, output, cotangent if further else data_of(cotangent))
@@ -71,7 +80,7 @@ def sweep(outputs: Sequence[Tensor], cotangents: Sequence[Any], inputs: Sequence
         if node.index in bars and node.op is not None and node.op.vjp is not None:
             c_bar = bars[node.index] if node.index in wanted else bars.pop(node.index)
             _apply_rule(node, c_bar, bars, reached, further)
-    return [bars.get(x.index) for x in inputs]
+            yield node
 
 
 def _apply_rule(node: Tensor, c_bar: Any, bars: dict[int, Any], reached: set[int], further: bool) -> None:

@@ -15,9 +15,9 @@ import numpy as np
 from ..tensor import OPERATIONS, Operation, implements, operation
 
 
-def elementwise(ufunc):
+def elementwise(ufunc, name=""):
     """An operation whose forward is one of NumPy's universal functions, registered for it."""
-    made = Operation(ufunc)
+    made = Operation(ufunc, name)
     OPERATIONS[ufunc] = made
     return made
 
@@ -69,7 +69,7 @@ def _(c_bar, c, a):
 
 
 # $$ c = a, \qquad dc = da $$
-identity = elementwise(np.positive)
+identity = elementwise(np.positive, "identity")
 
 
 @identity.rule

@@ -1,0 +1,261 @@
+r"""
+# Does it hold? Derivatives against differences
+
+A derivative computed by rules can be wrong in any rule. Differences know nothing of rules. Two kinds of them:
+
+**The complex step.** If $f$ is analytic, $f(x + ih) = f(x) + ih f'(x) - \tfrac12 h^2 f''(x) - \dots$, so
+
+$$ f'(x) = \frac{\operatorname{Im} f(x + ih)}{h} + O(h^2). $$
+
+Nothing is subtracted, so nothing cancels: $h = 10^{-30}$ gives the derivative to the last digits. It needs a function
+that is analytic in every operation. Operations that aren't say so (`NotAnalytic`), and then come
+
+**central differences.** With $D(h) = \frac{f(x + h) - f(x - h)}{2h}$,
+
+$$ D(h) = f'(x) + c_2 h^2 + c_4 h^4 + \dots + O(\varepsilon |f| / h). $$
+
+A large h leaves the terms in $c$, a small one the rounding error: the V-curve. Richardson's extrapolation removes the
+terms one after the other, $D_{j+1}(h) = D_j(h) + \frac{D_j(h) - D_j(2h)}{4^j - 1}$, so that a large h suffices; Ridders'
+rule sweeps h and stops where the estimates agree best.
+
+A checker can be blind as well. An all-ones cotangent passes a rule of softmax that returns zeros: the outputs add up to
+1, whatever the input. So the function is made a scalar with *random* cotangents $w$, and for the second order its gradient
+with a random $v$:
+
+$$ s_1(x) = \langle w, f(x) \rangle, \qquad s_2(x) = \langle v, \nabla s_1(x) \rangle, \qquad \nabla s_2 = \nabla^2 s_1\, v. $$
+
+(Sources: Squire & Trapp, Using complex variables to estimate derivatives, 1998; Ridders, Accurate computation of f'(x), 1982.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import tree
+from .derivatives import _argument_names, grad, inner_product
+from .tensor import NotAnalytic, Tensor, data_of, tensor
+
+STEP = 1e-30  # of the complex step
+TOLERANCE = {"complex": 1e-10, "differences": 1e-8}
+NOISE = {"complex": 1e-6, "differences": 1e-3}  # a derivative smaller than this part of |s| is judged as if it were as large
+MOST = 200  # coordinates checked one by one; of more, a random choice, and a random direction through all
+
+
+# ## The two approximations of a directional derivative
+def complex_step(s: Callable[[Any], Any], x: np.ndarray, direction: np.ndarray) -> float:
+    """The derivative of an analytic scalar function at x along a direction; raises NotAnalytic if it isn't."""
+    return float(np.imag(data_of(s(tensor(x + 1j * STEP * direction))))) / STEP
+
+
+def central_difference(s: Callable[[Any], Any], x: np.ndarray, direction: np.ndarray, h: float) -> float:
+    """(s(x + h v) - s(x - h v)) / 2h."""
+    return float(data_of(s(x + h * direction)) - data_of(s(x - h * direction))) / (2 * h)
+
+
+def extrapolated_difference(s: Callable[[Any], Any], x: np.ndarray, direction: np.ndarray) -> float:
+    """Ridders' method: central differences with h halved again and again, each row of the table extrapolated."""
+    h = 1e-2 * max(0.1, float(np.max(np.abs(x[direction != 0]), initial=0.0)))
+    best, smallest = np.nan, np.inf
+    previous: list[float] = []
+    for _ in range(10):
+        row = [central_difference(s, x, direction, h)]
+        for j, coarse in enumerate(previous, 1):
+            row.append(row[-1] + (row[-1] - coarse) / (4**j - 1))
+            disagreement = max(abs(row[-1] - row[-2]), abs(row[-1] - coarse))
+            if disagreement < smallest:
+                best, smallest = row[-1], disagreement
+        if previous and abs(row[-1] - previous[-1]) > 2 * smallest:
+            break  # rounding has taken over
+        previous = row
+        h /= 2
+    return best
+
+
+APPROXIMATION = {"complex": complex_step, "differences": extrapolated_difference}
+
+
+def approximate_gradient(f: Callable[[Any], Any], x: Any, method: str = "complex") -> Any:
+    """The gradient of a scalar function of one argument, by differences alone, one element at a time.
+
+    Parameters
+    ----------
+    f : function with a scalar value; for "complex" it is called with complex Tensors, for "differences" with arrays
+    x : nested containers of floats
+    method : "complex" or "differences"
+
+    Example
+    -------
+    >>> import numpy as np
+    >>> approximate_gradient(lambda x: np.sum(x["a"] ** 2), {"a": np.array([1.0, 2.0])})
+    {'a': array([2., 4.])}
+    """
+    vector, unravel = tree.ravel(tree.map(lambda leaf: np.asarray(leaf, float), x))
+    basis = np.eye(vector.size)
+    return unravel(np.array([APPROXIMATION[method](lambda v: f(unravel(v)), vector, e) for e in basis]))
+
+
+# ## The check
+class Row(NamedTuple):
+    """One derivative, computed twice."""
+
+    order: int
+    where: str  # as one would write it in Python
+    exact: float
+    approximate: float
+    error: float  # relative
+
+
+@dataclass
+class GradCheck:
+    """The result of `check_grad`. It is true if all errors are within the tolerance.
+
+    Attributes: `ok`, `max_error`, `worst` (a Row), `rows`, `method` ("complex" or "differences"), `tolerance`.
+    """
+
+    rows: list[Row]
+    method: str
+    tolerance: float
+    left_out: int = 0
+    _scalar: Callable[[Any], Any] = field(default=lambda x: x, repr=False)
+    _x: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
+
+    @property
+    def worst(self) -> Row:
+        return max(self.rows, key=lambda row: np.inf if np.isnan(row.error) else row.error)
+
+    @property
+    def max_error(self) -> float:
+        return self.worst.error
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.max_error <= self.tolerance)
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __str__(self) -> str:
+        name = {"complex": "the complex step", "differences": "extrapolated central differences"}[self.method]
+        choice = f", a random choice ({self.left_out} left out)" if self.left_out else ""
+        lines = [f"{'PASS' if self.ok else 'FAIL'}: largest relative error {self.max_error:.1e} (tolerance {self.tolerance:.0e}) "
+                 f"at {self.worst.where}, order {self.worst.order}",
+                 f"{len(self.rows)} derivatives{choice}, against {name}; the worst of each order:",
+                 f"{'order':>5}  {'where':<24} {'exact':>23} {'approximate':>23} {'difference':>11} {'error':>8}"]  # fmt: skip
+        for order in sorted({row.order for row in self.rows}):
+            rows = sorted((r for r in self.rows if r.order == order), key=lambda r: -np.inf if np.isnan(r.error) else -r.error)
+            lines += [f"{r.order:>5}  {r.where:<24} {r.exact:>23.16g} {r.approximate:>23.16g} {r.exact - r.approximate:>11.1e} {r.error:>8.1e}"
+                      for r in rows[:3]]  # fmt: skip
+        return "\n".join(lines)
+
+    def plot(self, ax: Any = None) -> Any:
+        """The V-curve: the error of central differences along a random direction against h. Returns the Axes."""
+        import matplotlib.pyplot as plt
+
+        ax = ax if ax is not None else plt.subplots(figsize=(6, 4))[1]
+        direction = np.random.default_rng(1).standard_normal(self._x.shape)
+        exact = float(np.dot(grad(self._scalar)(self._x), direction))
+        h = np.logspace(-13, 0, 53)
+        with np.errstate(all="ignore"):
+            errors = [abs(central_difference(self._scalar, self._x, direction, step) - exact) / abs(exact or 1) for step in h]
+            best = abs(APPROXIMATION[self.method](self._scalar, self._x, direction) - exact) / abs(exact or 1)
+        ax.loglog(h, np.maximum(errors, 1e-17), "o-", markersize=3, label="central difference")
+        ax.axhline(max(best, 1e-17), color="tab:green", linestyle="--", label={"complex": "complex step"}.get(self.method, "extrapolated"))
+        ax.set(xlabel="step h", ylabel="relative error of the derivative", title="Truncation to the right, rounding to the left")
+        ax.legend()
+        return ax
+
+
+def check_grad(f: Callable[..., Any], *args: Any, order: int = 2, method: str = "auto") -> GradCheck:
+    """Compare the derivatives of `f` with differences.
+
+    In float64, with random cotangents and relative errors. Every float in the arguments is checked, up to 200 of them;
+    of more, a random 200, and a random direction through all.
+
+    Parameters
+    ----------
+    f : function of nested containers of arrays, written in NumPy; its value may be any container of arrays
+    args : where; float32 becomes float64, integers and booleans stay as they are
+    order : 1 checks the gradient, 2 also the derivative of the gradient, and so on
+    method : "complex" (the complex step), "differences" (extrapolated central differences), or "auto": the complex step
+        if every operation met is analytic
+
+    Returns
+    -------
+    GradCheck. It raises nothing if the derivatives are wrong: write `assert tm.check_grad(...)`.
+
+    Raises TypeError if there is no float to differentiate; NotAnalytic if method="complex" isn't possible.
+
+    Example
+    -------
+    >>> import numpy as np, tinymeta as tm
+    >>> check = tm.check_grad(lambda w, x: np.tanh(x @ w), np.ones((2, 3)), np.ones(2))
+    >>> check.ok, check.method, check.max_error < 1e-12
+    (True, 'complex', True)
+    """
+    if method not in ("auto", *APPROXIMATION):
+        raise ValueError(f"method={method!r}: choose 'auto', 'complex' or 'differences'")
+    scalar, x, names = _as_scalar(f, args)
+    rng = np.random.default_rng(0)
+    if method == "auto":
+        method = _best_method(scalar, x, order)
+    chosen = np.arange(x.size) if x.size <= MOST else np.sort(rng.choice(x.size, MOST, replace=False))
+    directions = [(names[i], np.eye(1, x.size, i)[0]) for i in chosen]
+    if x.size > MOST:
+        directions.append(("a random direction", rng.standard_normal(x.size) / np.sqrt(x.size)))
+    rows, s = [], scalar
+    with np.errstate(all="ignore"):
+        for k in range(1, order + 1):
+            rows += _rows(k, s, x, directions, method)
+            s = _slope(s, rng.standard_normal(x.size))
+    return GradCheck(rows, method, TOLERANCE[method], x.size - len(chosen), scalar, x)
+
+
+def _as_scalar(f: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Callable[[Any], Any], np.ndarray, list[str]]:
+    """s_1 as a function of one vector, the vector, and how to write each of its elements."""
+    leaves, structure = tree.flatten([data_of(x) if type(x) is Tensor else x for x in args])
+    leaves = [data_of(x) for x in leaves]
+    places = [i for i, x in enumerate(leaves) if type(x) is float or getattr(x, "dtype", np.dtype(int)).kind == "f"]
+    if not places:
+        raise TypeError("check_grad has nothing to differentiate: no argument holds floats")
+    vector, unravel = tree.ravel([np.asarray(leaves[i], float) for i in places])
+    roots = [n for name, arg in zip(_argument_names(f, len(args)), args, strict=True) for n in tree.names(arg, name)]
+    names = [roots[i] + (f"[{', '.join(map(str, index))}]" if index else "") for i in places for index in np.ndindex(np.shape(leaves[i]))]
+
+    def outputs(v: Any) -> list[Any]:
+        given = dict(zip(places, unravel(v), strict=True))
+        value = f(*tree.unflatten(structure, [given.get(i, x) for i, x in enumerate(leaves)]))
+        return [y for y in tree.flatten(value)[0] if isinstance(y, (float, Tensor, np.ndarray, np.generic))]
+
+    rng = np.random.default_rng(2)
+    weights = [rng.standard_normal(np.shape(y)) for y in outputs(vector)]
+    return lambda v: inner_product(outputs(v), weights), vector, names
+
+
+def _best_method(s: Callable[[Any], Any], x: np.ndarray, order: int) -> str:
+    for _ in range(order - 1):
+        s = _slope(s, np.ones(x.size))
+    try:
+        with np.errstate(all="ignore"):
+            complex_step(s, x, np.ones(x.size))
+    except NotAnalytic:
+        return "differences"
+    return "complex"
+
+
+def _slope(s: Callable[[Any], Any], v: np.ndarray) -> Callable[[Any], Any]:
+    return lambda x: np.sum(grad(s)(x) * v)
+
+
+def _rows(order: int, s: Callable[[Any], Any], x: np.ndarray, directions: list[tuple[str, np.ndarray]], method: str) -> list[Row]:
+    """One row for each direction."""
+    gradient = grad(s)(x)
+    exact = [float(np.dot(gradient, e)) for _, e in directions]
+    approximate = [APPROXIMATION[method](s, x, e) for _, e in directions]
+    usual = 0.1 * max(np.sqrt(np.mean(np.square(values))) for values in (exact, approximate))
+    floor = max(usual, NOISE[method] * abs(float(data_of(s(x)))))
+    return [Row(order, name, a, b, abs(a - b) / max(abs(a), abs(b), floor) if a != b else 0.0)
+            for (name, _), a, b in zip(directions, exact, approximate, strict=True)]  # fmt: skip
