@@ -1,11 +1,16 @@
-"""The engine: a graph, one rule for each operation, and the reverse sweep.
+"""tinymeta: the calculus of meta-learning, to read, to step through and to trust.
 
-Read it in this order: `tensor` (a value that remembers where it came from), `operations` (each with its rule),
-`reverse` (the sweep), `blocks` (whole functions as one node), `derivatives` (grad and its relatives), `tree` (nested
-parameters), `check` (does it hold?), `view` (pictures).
+    autodiff           the engine: a graph, one rule for each operation, and the reverse sweep
+    machine            the same graph as a program
+    bilevel            the two-level problem, and what every meta-gradient comes with
+    maml               the gradient through the unrolled inner loop
+    implicit           the gradient by the implicit function theorem
+    learned_optimizer  an LSTM that learns to optimise
+    nn optim tasks     networks, optimizers, and where tasks come from
 """
 
-from .autodiff import operations, tree
+from . import implicit, learned_optimizer, maml, nn, optim, plots, tasks
+from .autodiff import operations, tree, view
 from .autodiff.blocks import checkpoint, custom_vjp, vmap
 from .autodiff.check import GradCheck, check_grad
 from .autodiff.derivatives import grad, gradients, hessian, hvp, jacobian, jvp, value_and_grad, vjp
@@ -13,11 +18,13 @@ from .autodiff.operations.functions import log_softmax, logsumexp, relu, sigmoid
 from .autodiff.operations.indexing import set_at
 from .autodiff.tensor import Tensor, tensor
 from .autodiff.tree import ravel
+from .bilevel import Bilevel, Info, MetaGradient
 from .machine import Program, trace
 
 __all__ = [
-    "GradCheck", "Program", "Tensor", "check_grad", "checkpoint", "custom_vjp", "grad", "gradients", "hessian", "hvp", "jacobian", "jvp", "log_softmax",
-    "logsumexp", "operations", "ravel", "relu", "set_at", "sigmoid", "softmax", "softplus", "stop_gradient", "tensor",
-    "trace", "tree", "value_and_grad", "vjp", "vmap",
+    "Bilevel", "GradCheck", "Info", "MetaGradient", "Program", "Tensor", "check_grad", "checkpoint", "custom_vjp",
+    "grad", "gradients", "hessian", "hvp", "implicit", "jacobian", "jvp", "learned_optimizer", "log_softmax",
+    "logsumexp", "maml", "nn", "operations", "optim", "plots", "ravel", "relu", "set_at", "sigmoid", "softmax",
+    "softplus", "stop_gradient", "tasks", "tensor", "trace", "tree", "value_and_grad", "view", "vjp", "vmap",
 ]  # fmt: skip
 __version__ = "0.1.0"

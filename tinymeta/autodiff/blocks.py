@@ -80,7 +80,7 @@ class Block(Operation):
         super().__init__(f, "checkpoint" if length is None else "map")
         self.f, self.length, self.captured = f, length, captured
         self.graph = graph  # one row's, if traced: a Program is made from it
-        self.vjp = self.pull
+        self.vjp = Block.pull
 
     def pull(self, y_bars: Any, y: Any, inputs: Sequence[Any], params: dict[str, Any], wanted: list[bool]) -> list[Any]:
         """The rule: run the function again and sweep, as another block."""
@@ -89,21 +89,30 @@ class Block(Operation):
         numbers = list(y_bars)
         captured = [t for t, want in zip(self.captured, wanted[rows:], strict=True) if want]
 
-        def again(*arguments: Any) -> tuple[list[Any], list[Any]]:
+        def again(*arguments: Any) -> tuple[list[Any], list[Any], list[Any]]:
             bars, x = arguments[: len(numbers)], list(arguments[len(numbers) :])
             leaves = [tensor(part) if want else part for part, want in zip(x, wanted, strict=False)]
             y = tree.flatten(self.f(*leaves))[0]
             reached = [(y[i], bar) for i, bar in zip(numbers, bars, strict=True) if type(y[i]) is Tensor]
             targets = [leaf for leaf, want in zip(leaves, wanted, strict=False) if want] + captured
-            found = sweep([node for node, _ in reached], [bar for _, bar in reached], targets, further)
+            found = sweep([node for node, _ in reached], [bar for _, bar in reached], targets, further, partial=True)
             found = [np.zeros(t.shape, t.dtype) if bar is None else bar for t, bar in zip(targets, found, strict=True)]
-            return found[: len(found) - len(captured)], found[len(found) - len(captured) :]
+            values = [] if is_tracing() else [data_of(y[i]) for i in numbers]
+            return found[: len(found) - len(captured)], found[len(found) - len(captured) :], values
 
-        x_bars, t_bars = block(again, self.length, [*y_bars.values(), *inputs[:rows]])
+        x_bars, t_bars, values = block(again, self.length, [*y_bars.values(), *inputs[:rows]])
+        self._check_unchanged([data_of(y)[i] for i in numbers], values)
         if self.length is not None:
             t_bars = [np.sum(bar, axis=0) for bar in t_bars]
         bars = iter([*x_bars, *t_bars])
         return [next(bars) if want else None for want in wanted]
+
+    def _check_unchanged(self, first: list[Any], second: list[Any]) -> None:
+        """A function that computes something else in the second run would have the wrong derivative, silently."""
+        if not all(np.allclose(y, data_of(z), equal_nan=True) for y, z in zip(first, second, strict=bool(second))):
+            raise RuntimeError(f"{self.name} runs its function again for the gradient, and the second run computed something else: "
+                               "the function draws random numbers, or uses an array that was changed in between. Pass these as "
+                               "arguments; those are remembered")  # fmt: skip
 
 
 def block(f: Callable[..., Any], length: int | None, rows: Sequence[Any]) -> Any:
@@ -115,11 +124,15 @@ def block(f: Callable[..., Any], length: int | None, rows: Sequence[Any]) -> Any
     start = now()
     symbolic = is_tracing() and (any(type(x) is Tensor for x in rows) or bool(run(f, _row(rows, length, 0)).captured))
     captured: dict[int, Tensor] = {}
-    values = []
+    values: list[list[Any]] = []
+    structures = set()
     for i in range(1 if symbolic else length or 1):
         graph = run(f, _row(rows, length, i, symbolic))
         captured.update((t.index, t) for t in graph.captured if t.index < start)
         values.append([data_of(y) for y in graph.outputs])
+        structures.add(graph.structure)
+    if len(structures) > 1:
+        raise ValueError("vmap: the results of the rows are built differently (containers, or the order of a dict's keys), and can't be stacked")
     if length is not None:
         outputs = [_stack([value[k] for value in values], length) for k in range(len(values[0]))]
     else:
@@ -173,15 +186,21 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     def checkpointed(*args: Any, **kwargs: Any) -> Any:
         leaves, structure = tree.flatten((args, kwargs))
         places = [i for i, x in enumerate(leaves) if type(x) is Tensor]
+        kept = _remember(leaves)
 
         def inside(*tensors: Any) -> Any:
             given = dict(zip(places, tensors, strict=True))
-            args, kwargs = tree.unflatten(structure, [given.get(i, x) for i, x in enumerate(leaves)])
+            args, kwargs = tree.unflatten(structure, [given.get(i, x) for i, x in enumerate(kept)])
             return f(*args, **kwargs)
 
         return block(inside, None, [leaves[i] for i in places])
 
     return checkpointed
+
+
+def _remember(leaves: list[Any]) -> list[Any]:
+    """Copies of the arrays among the arguments: the second run must find what the first one found."""
+    return [own(x) if isinstance(x, np.ndarray) else x for x in leaves]
 
 
 # ## Map
@@ -214,7 +233,8 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         leaves, structure = tree.flatten(args)
         axes = tree.spread(in_axes, args, "in_axes")
         places = [i for i, axis in enumerate(axes) if axis is not None]
-        rows = [_to_front(leaves[i], axes[i]) for i in places]
+        kept = _remember(leaves)
+        rows = [_to_front(kept[i], axes[i]) for i in places]
         lengths = {len(x) for x in rows}
         if len(lengths) != 1 or not lengths.pop():
             raise ValueError(f"vmap needs one common length, at least 1, of the mapped axes; got shapes "
@@ -222,7 +242,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
 
         def one(*slices: Any) -> Any:
             given = dict(zip(places, slices, strict=True))
-            return f(*tree.unflatten(structure, [given.get(i, x) for i, x in enumerate(leaves)]))
+            return f(*tree.unflatten(structure, [given.get(i, x) for i, x in enumerate(kept)]))
 
         result = block(one, len(rows[0]), rows)
         outputs, structure_out = tree.flatten(result)
@@ -262,11 +282,15 @@ def custom_vjp(forward: Callable[..., Any], rule: Callable[..., Any]) -> Callabl
     (array(12.), array(12.))
     """
 
-    def on_leaves(*leaves: Any, structure: tree.Structure) -> Any:
-        outputs, made = tree.flatten(forward(*tree.unflatten(structure, leaves)))
-        if any(type(y) is Tensor for y in outputs):
+    def checked_forward(*xs: Any) -> Any:
+        y = forward(*xs)
+        if any(type(part) is Tensor for part in tree.flatten(y)[0]):
             raise TypeError(f"{name} uses a Tensor that it was not given: pass it as an argument, or its gradient is lost")
-        return (*(np.asarray(y) for y in outputs), made)
+        return y
+
+    def on_leaves(*leaves: Any, structure: tree.Structure) -> Any:
+        outputs, made = tree.flatten(checked_forward(*tree.unflatten(structure, leaves)))
+        return (*map(own, outputs), made)
 
     def rule_on_leaves(y_bars: Any, y: Any, *leaves: Any, structure: tree.Structure) -> tuple[Any, ...]:
         *values, made = data_of(y)
@@ -289,7 +313,7 @@ def custom_vjp(forward: Callable[..., Any], rule: Callable[..., Any]) -> Callabl
     def custom(*xs: Any) -> Any:
         leaves, structure = tree.flatten(xs)
         if not any(type(x) is Tensor for x in leaves):
-            return forward(*xs)
+            return checked_forward(*xs)
         bundle = made_by(*leaves, structure=structure)
         *values, made = bundle.data
         return tree.unflatten(made, [item(bundle, index=i) for i in range(len(values))])

@@ -48,9 +48,7 @@ def enter(x: Any, name: str) -> Tensor:
 def leave(x: Any, start: float) -> Any:
     """Out again: an array of the caller's own, unless it depends on something from before `start`."""
     if type(x) is Tensor:
-        if x.oldest < start:
-            return x
-        x = x.data
+        return x if x.oldest < start else np.array(x.data, order="C")
     return np.array(x, order="C") if isinstance(x, (np.ndarray, np.generic)) or type(x) in (float, complex) else x
 
 
@@ -106,7 +104,10 @@ def _chosen(argnums: int | Sequence[int], args: Sequence[Any]) -> list[int]:
     for i in chosen:
         if not -len(args) <= i < len(args):
             raise ValueError(f"argnums={argnums} names an argument that wasn't given: there are {len(args)} positional arguments")
-    return [i % len(args) for i in chosen]
+    chosen = [i % len(args) for i in chosen]
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"argnums={argnums} names an argument twice")
+    return chosen
 
 
 # ## The gradient of a scalar
@@ -169,6 +170,8 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
         run = _Run(f, args, _chosen(argnums, args), kwargs, has_aux)
         _check_scalar(run.value)
+        if np.iscomplexobj(run.value) and not run.outside:
+            raise TypeError("grad needs a real scalar, got a complex one: differentiate its real and its imaginary part, one at a time")
         one = _one(run.value) if type(run.value) is Tensor else 1.0
         gradient = run.pull([one], run.outside)
         value = (run.value, run.aux) if has_aux else run.value
@@ -243,9 +246,9 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tupl
         for y, bar in zip(run.outputs, bars, strict=True):
             if np.shape(bar) != np.shape(y):
                 raise ValueError(f"the cotangent must have the value's shape {np.shape(y)}, got {np.shape(bar)}")
-        outside = run.outside or any(type(bar) is Tensor for bar in bars)
-        found = tuple(run.pull([_as_cotangent(bar, y) for bar, y in zip(bars, run.outputs, strict=True)], outside))
-        return found if outside else run.leave(found)
+        given = any(type(bar) is Tensor for bar in bars)
+        found = tuple(run.pull([_as_cotangent(bar, y) for bar, y in zip(bars, run.outputs, strict=True)], run.outside or given))
+        return found if given else run.leave(found)
 
     return run.leave(run.value), pullback
 
@@ -290,8 +293,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     found = sweep([bar for bar, _ in pulled], [_as_cotangent(part, bar) for bar, part in pulled], u, outside)
     of_node = {y.index: bar for y, bar in zip(nodes, found, strict=True) if bar is not None}
     tangent = [of_node.get(y.index, _zeros(y)) if type(y) is Tensor else np.zeros(np.shape(y)) for y in run.outputs]
-    tangent = tree.unflatten(run.structure, tangent)
-    return run.leave(run.value), tangent if outside else run.leave(tangent)
+    return run.leave((run.value, tree.unflatten(run.structure, tangent)))
 
 
 def hvp(f: Callable[..., Any], x: Any, v: Any) -> Any:
@@ -372,7 +374,7 @@ def jacobian(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callabl
             return shaped[0] if isinstance(argnums, int) else tuple(shaped)
 
         result = tree.unflatten(run.structure, [rows(k) for k in range(len(run.outputs))])
-        return result if run.outside else run.leave(result)
+        return run.leave(result)
 
     return jacobian_of_f
 

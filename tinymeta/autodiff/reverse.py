@@ -28,19 +28,22 @@ import numpy as np
 from .tensor import Tensor, data_of
 
 
-def path(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
+def path(outputs: Sequence[Tensor], inputs: Sequence[Tensor], partial: bool = False) -> list[Tensor]:
     """The nodes on the way from the inputs to the outputs, oldest first.
 
-    A node older than every input can't depend on one; an operation without a rule ends the way.
+    A node older than every input can't depend on one; an operation without a rule ends the way, and so does an
+    input if the derivatives are partial.
     """
     first = min((x.index for x in inputs), default=0)
+    ends = {x.index for x in inputs} if partial else set()
     seen: dict[int, Tensor] = {}
     waiting = [x for x in outputs if x.index >= first]
     while waiting:
         node = waiting.pop()
         if node.index not in seen:
             seen[node.index] = node
-            waiting.extend(x for x in node.inputs if type(x) is Tensor and x.index >= first)
+            if node.index not in ends:
+                waiting.extend(x for x in node.inputs if type(x) is Tensor and x.index >= first)
     reached = {x.index for x in inputs}
     between = []
     for index in sorted(seen):
@@ -54,22 +57,30 @@ def path(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
     return between
 
 
-def sweep(outputs: Sequence[Tensor], cotangents: Sequence[Any], inputs: Sequence[Tensor], further: bool = True) -> list[Any]:
+def sweep(
+    outputs: Sequence[Tensor], cotangents: Sequence[Any], inputs: Sequence[Tensor], further: bool = True, partial: bool = False
+) -> list[Any]:
     """The cotangents of `inputs`, given those of `outputs`; None where no way leads.
 
-    With `further`, they are Tensors that can be differentiated again; otherwise arrays.
+    With `further`, they are Tensors that can be differentiated again; otherwise arrays. Where one input was computed
+    from another, the derivatives are total: the other's includes the way through the one. With `partial` it doesn't.
     """
     bars: dict[int, Any] = {}
-    for _ in steps(bars, outputs, cotangents, inputs, further):
+    for _ in steps(bars, outputs, cotangents, inputs, further, partial):
         pass
     return [bars.get(x.index) for x in inputs]
 
 
 def steps(
-    bars: dict[int, Any], outputs: Sequence[Tensor], cotangents: Sequence[Any], inputs: Sequence[Tensor], further: bool = True
+    bars: dict[int, Any],
+    outputs: Sequence[Tensor],
+    cotangents: Sequence[Any],
+    inputs: Sequence[Tensor],
+    further: bool = True,
+    partial: bool = False,
 ) -> Iterator[Tensor]:
     """The sweep, one node at a time: the node whose rule has just added its terms to the cotangents, `bars`."""
-    nodes = path(outputs, inputs)
+    nodes = path(outputs, inputs, partial)
     reached = {node.index for node in nodes}
     for output, cotangent in zip(outputs, cotangents, strict=True):
         if output.index in reached:
@@ -77,7 +88,7 @@ def steps(
     wanted = {x.index for x in inputs}
     while nodes:
         node = nodes.pop()
-        if node.index in bars and node.op is not None and node.op.vjp is not None:
+        if node.index in bars and node.op is not None and node.op.vjp is not None and not (partial and node.index in wanted):
             c_bar = bars[node.index] if node.index in wanted else bars.pop(node.index)
             _apply_rule(node, c_bar, bars, reached, further)
             yield node

@@ -102,11 +102,13 @@ class Operation:
 
     def not_analytic(self) -> Operation:
         """Refuse complex Tensors: `check_grad` then falls back to differences."""
-        self.complex_forward = self._refuse_complex
-        return self
+        name = self.name
 
-    def _refuse_complex(self, *_: Any, **__: Any) -> Any:
-        raise NotAnalytic(f"{self.name} is not analytic, so the complex step can't pass through it: use differences")
+        def refuse(*_: Any, **__: Any) -> Any:
+            raise NotAnalytic(f"{name} is not analytic, so the complex step can't pass through it: use differences")
+
+        self.complex_forward = refuse
+        return self
 
     def pull(self, c_bar: Any, c: Any, inputs: Sequence[Any], params: dict[str, Any], wanted: list[bool]) -> list[Any]:
         """Apply the rule; None for the inputs that aren't wanted."""
@@ -310,6 +312,19 @@ class Tensor:
 
     def __getitem__(self, index: Any) -> Tensor:
         return OPERATIONS["getitem"](self, index)
+
+    # ### Copying
+    # A value needs no copies. What leaves the process leaves its graph behind, so only a leaf may.
+    def __copy__(self) -> Tensor:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Tensor:
+        return self
+
+    def __reduce__(self) -> Any:
+        if self.op is not None:
+            raise TypeError("only a leaf can be pickled, not a Tensor with a graph: pickle t.value")
+        return tensor, (self.data,)
 
     # ### Printing
     def __repr__(self) -> str:

@@ -130,11 +130,12 @@ def spread(prefix: Any, tree: Any, name: str) -> list[Any]:
     if prefix is None or children(prefix) is None:
         return [prefix] * len(flatten(tree)[0])
     found = children(tree)
-    if found is None or len(found[0]) != len(children(prefix)[0]):  # type: ignore[index]
+    keys, parts = children(prefix)  # type: ignore[misc]
+    if found is None or isinstance(tree, dict) != isinstance(prefix, dict) or set(found[0]) != set(keys):
         raise ValueError(f"{name}={prefix!r} doesn't match the structure of what it is for: give one number (or None) "
                          "for each, or a container of the same structure")  # fmt: skip
-    return [axis for part, child in zip(children(prefix)[1], found[1], strict=True)  # type: ignore[index]
-            for axis in spread(part, child, name)]  # fmt: skip
+    part = dict(zip(keys, parts, strict=True))
+    return [axis for key, child in zip(*found, strict=True) for axis in spread(part[key], child, name)]
 
 
 def ravel(tree: Any) -> tuple[Any, Callable[[Any], Any]]:

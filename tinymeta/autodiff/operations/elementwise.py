@@ -87,20 +87,20 @@ def _(c_bar, c, a):
 
 
 # $$ c = a^b, \qquad dc = b\,a^{b-1}\,da + a^b \log a\,db $$
-# Two corners: at $b = 0$ the first factor is 0 whatever $a$ is, also at $a = 0$, where $a^{-1}$ is infinite;
-# and $0^b$ stays 0 when $b > 0$ moves a little, although $\log 0$ is infinite.
+# Two corners: $b\,a^{b-1}$ is 0 at $a = b = 0$, although $a^{-1}$ is infinite there; and $0^b$ stays 0 when $b > 0$
+# moves a little, although $\log 0$ is infinite.
 power = elementwise(np.power)
 
 
 @power.rule
 def _(c_bar, c, a, b):
-    return lambda: c_bar * b * a ** _one_less(b), lambda: c_bar * c * _safe_log(a)
+    return lambda: c_bar * b * a ** _one_less(b, a), lambda: c_bar * c * _safe_log(a)
 
 
-def _one_less(b):
+def _one_less(b, a):
     if isinstance(b, (int, float)):  # a weak exponent stays weak
         return b - 1 if b != 0 else 1
-    return np.where(b == 0, 1, b - 1)
+    return np.where((a == 0) & (b == 0), 1, b - 1)
 
 
 def _safe_log(a):
@@ -343,13 +343,20 @@ bitwise_and, bitwise_or, bitwise_xor, invert = map(
 )
 
 
-# `a // b` and `a % b`: the first is piecewise constant, the second differs from $a$ by a multiple of $b$.
+# `a // b` is piecewise constant as well, and `a % b` differs from $a$ by a multiple of $b$:
+# $$ c = a - b\,\lfloor a / b \rfloor, \qquad dc = da - \lfloor a / b \rfloor\,db $$
 floor_divide = _by_real_part(np.floor_divide)
+remainder = elementwise(np.remainder)
 
 
-@implements(np.remainder)
-def remainder(a, b):
-    return a - b * floor_divide(a, b)
+@remainder.rule
+def _(c_bar, c, a, b):
+    return c_bar, lambda: -c_bar * np.floor_divide(a, b)
+
+
+@remainder.holomorphic
+def _(a, b):
+    return a - b * np.floor_divide(np.real(a), np.real(b))
 
 
 @operation
@@ -357,7 +364,7 @@ def round_(a, *, decimals):
     return np.round(a.real, decimals)
 
 
-@implements(np.round)
+@implements(np.round, np.around)
 def _round(a, decimals=0):
     return round_(a, decimals=decimals)
 

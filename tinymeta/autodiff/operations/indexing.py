@@ -12,6 +12,7 @@ are inputs of the node, and `key` keeps the places where they go.
 """
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from ..tensor import OPERATIONS, Tensor, data_of, implements, is_tracing, operation
 
@@ -23,8 +24,9 @@ def parse(index):
     parts = index if isinstance(index, tuple) else (index,)
     key, arrays = [], []
     for part in parts:
-        if isinstance(part, bool) or isinstance(part, (list, np.ndarray, Tensor)):
-            array = part if isinstance(part, Tensor) else np.asarray(part, dtype=int if part == [] else None)
+        if isinstance(part, (bool, np.bool_, list, np.ndarray, Tensor)):
+            empty = isinstance(part, list) and not part  # would be an array of floats
+            array = part if isinstance(part, Tensor) else np.asarray(part, dtype=int if empty else None)
             if isinstance(part, Tensor) and part.dtype.kind == "b" and is_tracing():
                 raise TypeError("a[mask] has a shape that depends on the mask's values, which a trace can't know: "
                                 "use np.where(mask, a, 0)")  # fmt: skip
@@ -128,6 +130,9 @@ def set_at(x, index, value):
     """
     key, arrays = parse(index)
     x = x if isinstance(x, Tensor) else np.asarray(x)
+    if isinstance(value, Tensor) and value.dtype.kind in "fc" and x.dtype.kind not in "fc":
+        raise TypeError(f"set_at: a {value.dtype} written into an array of {x.dtype} would be cut to an integer, and its gradient "
+                        "be lost: convert the array with .astype(float)")  # fmt: skip
     return put(x, value, *arrays, key=key)
 
 
@@ -136,9 +141,8 @@ def set_at(x, index, value):
 def take_along_axis(arr, indices, axis=-1):
     if axis is None:
         arr, axis = np.ravel(arr), 0
-    axis %= np.ndim(arr)
-    grid = np.indices(np.shape(indices), sparse=True)
-    index = tuple(indices if i == axis else (places if np.shape(arr)[i] > 1 else 0 * places) for i, places in enumerate(grid))
+    axis = normalize_axis_index(axis, np.ndim(arr))
+    index = tuple(indices if i == axis else places for i, places in enumerate(np.indices(np.shape(arr), sparse=True)))
     return OPERATIONS["getitem"](arr if isinstance(arr, Tensor) else np.asarray(arr), index)
 
 

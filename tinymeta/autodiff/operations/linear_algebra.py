@@ -10,6 +10,7 @@ import numpy as np
 
 from ..tensor import implements, operation
 from .products import matmul
+from .reductions import expand, normalize_axes
 
 _T = np.matrix_transpose
 
@@ -44,7 +45,8 @@ def inv(a):
 
 # ## Determinant
 # Jacobi's formula, for a regular matrix (at a singular one the rule raises LinAlgError):
-# $$ d \det A = \det A\,\operatorname{tr}(A^{-1} dA) = \langle \det A\; A^{-\top}, dA \rangle, \qquad d \log |\det A| = \langle A^{-\top}, dA \rangle $$
+# $$ d \det A = \det A\,\operatorname{tr}(A^{-1} dA) = \langle \det A\; A^{-\top}, dA \rangle, \qquad
+#    d \log |\det A| = \langle A^{-\top}, dA \rangle $$
 @implements(np.linalg.det)
 @operation
 def det(a):
@@ -87,7 +89,8 @@ def slogdet(a):
 # left-hand side, with the diagonal halved. Call that operator $\Phi$:
 # $$ dL = L\,\Phi(L^{-1} dA\,L^{-\top}) $$
 # $\Phi$ is its own adjoint on lower triangular arguments, so
-# $$ \langle \bar L, dL \rangle = \langle \Phi(L^\top \bar L), L^{-1} dA\,L^{-\top} \rangle = \langle L^{-\top} \Phi(L^\top \bar L)\,L^{-1}, dA \rangle. $$
+# $$ \langle \bar L, dL \rangle = \langle \Phi(L^\top \bar L), L^{-1} dA\,L^{-\top} \rangle
+#    = \langle L^{-\top} \Phi(L^\top \bar L)\,L^{-1}, dA \rangle. $$
 # The input is symmetric and so is $dA$: only the symmetric part of that cotangent counts, and it is what we return.
 # (Source: Murray, Differentiation of the Cholesky decomposition, 2016.)
 @implements(np.linalg.cholesky)
@@ -126,18 +129,23 @@ def norm(x, ord=None, axis=None, keepdims=False):
     if ord == 1:
         return np.sum(np.abs(x), axis=axes, keepdims=keepdims)
     if isinstance(ord, (int, float)) and ord > 0:
-        return np.sum(np.abs(x) ** ord, axis=axes, keepdims=keepdims) ** (1 / ord)
+        return _root(np.sum(np.abs(x) ** ord, axis=axes, keepdims=keepdims), ord)
     raise ValueError(f"norm of order {ord!r} has no rule here: it counts, or divides by, zeros")
 
 
-def _root(total):
+def _root(total, degree=2):
     zero = total == 0
-    return np.where(zero, 0, np.sqrt(np.where(zero, 1, total)))
+    positive = np.where(zero, 1, total)
+    return np.where(zero, 0, np.sqrt(positive) if degree == 2 else positive ** (1 / degree))
 
 
 @implements(np.linalg.vector_norm)
 def vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
-    return norm(np.ravel(x) if axis is None else x, ord, -1 if axis is None else axis, keepdims)
+    axes = normalize_axes(axis, x.ndim)
+    kept = [i for i in range(x.ndim) if i not in axes]
+    rows = np.reshape(np.transpose(x, (*kept, *axes)), (*(x.shape[i] for i in kept), -1))
+    c = norm(rows, ord, -1)
+    return expand(c, axes, x.ndim) if keepdims else c
 
 
 @implements(np.linalg.matrix_norm)

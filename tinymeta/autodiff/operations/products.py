@@ -5,7 +5,10 @@ All products of arrays are sums over paired indices. Matrix multiplication and `
 rule of their own; the others are reshapes around them.
 """
 
+import math
+
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..tensor import implements, operation
 
@@ -13,7 +16,8 @@ from ..tensor import implements, operation
 # ## Matrix product
 # $$ C = A B, \qquad dC = dA\,B + A\,dB $$
 # A cotangent $\bar C$ pairs with $dC$; move everything but $dA$, then everything but $dB$, to the other side:
-# $$ \langle \bar C, dA\,B \rangle = \langle \bar C B^\top, dA \rangle, \qquad \langle \bar C, A\,dB \rangle = \langle A^\top \bar C, dB \rangle $$
+# $$ \langle \bar C, dA\,B \rangle = \langle \bar C B^\top, dA \rangle, \qquad
+#    \langle \bar C, A\,dB \rangle = \langle A^\top \bar C, dB \rangle $$
 # Leading axes are a batch; where one factor has fewer of them it was broadcast, and the sweep sums over those.
 @operation
 def matmul_(a, b):
@@ -50,16 +54,16 @@ def tensordot(a, b, axes=2):
     a_ndim, b_ndim = np.ndim(a), np.ndim(b)
     if isinstance(axes, int):
         axes = (range(a_ndim - axes, a_ndim), range(axes))
-    a_axes, b_axes = ([i % n for i in ([side] if isinstance(side, int) else side)] for side, n in zip(axes, (a_ndim, b_ndim), strict=True))
+    a_axes, b_axes = (normalize_axis_tuple(side, n) for side, n in zip(axes, (a_ndim, b_ndim), strict=True))
     a_free = [i for i in range(a_ndim) if i not in a_axes]
     b_free = [i for i in range(b_ndim) if i not in b_axes]
     summed = [np.shape(a)[i] for i in a_axes]
     if summed != [np.shape(b)[i] for i in b_axes]:
         raise ValueError(f"tensordot of shapes {np.shape(a)} and {np.shape(b)}: axes {a_axes} and {b_axes} differ in length")
-    size = int(np.prod(summed))
-    left = np.reshape(np.transpose(a, (*a_free, *a_axes)), (-1, size) if size else (0, 0))
-    right = np.reshape(np.transpose(b, (*b_axes, *b_free)), (size, -1) if size else (0, 0))
-    return np.reshape(matmul_(left, right), [np.shape(a)[i] for i in a_free] + [np.shape(b)[i] for i in b_free])
+    a_kept, b_kept = [np.shape(a)[i] for i in a_free], [np.shape(b)[i] for i in b_free]
+    left = np.reshape(np.transpose(a, (*a_free, *a_axes)), (math.prod(a_kept), math.prod(summed)))
+    right = np.reshape(np.transpose(b, (*b_axes, *b_free)), (math.prod(summed), math.prod(b_kept)))
+    return np.reshape(matmul_(left, right), a_kept + b_kept)
 
 
 @implements(np.dot)
@@ -117,10 +121,9 @@ def einsum(subscripts, *factors, **options):
     if options or not isinstance(subscripts, str):
         raise TypeError("einsum on Tensors takes a string of subscripts and the factors: np.einsum('ij,jk->ik', A, B)")
     inputs, output = _subscripts(subscripts, factors)
-    sizes = {letter: 0 for letters in inputs for letter in letters}
+    sizes = dict.fromkeys("".join(inputs), 1)
     for letters, factor in zip(inputs, factors, strict=True):
-        for letter, n in zip(letters, np.shape(factor), strict=True):
-            sizes[letter] = n if sizes[letter] in (0, 1) else sizes[letter]
+        sizes.update((letter, n) for letter, n in zip(letters, np.shape(factor), strict=True) if n != 1)
     plain = [_simplify(letters, factor, sizes) for letters, factor in zip(inputs, factors, strict=True)]
     for k, (letters, factor) in enumerate(plain):
         elsewhere = set(output).union(*(other for j, (other, _) in enumerate(plain) if j != k))
@@ -148,6 +151,8 @@ def _subscripts(subscripts, factors):
     if not arrow:
         once = sorted(x for x in set(left) - set(",.") if left.count(x) == 1)
         output = ("..." if "..." in left else "") + "".join(once)
+    if not set(output.replace("...", "")) <= set(left) or (batch and "..." not in output):
+        raise ValueError(f"einsum {subscripts!r}: the output has a letter that no factor has, or it lacks the '...' of a factor")
     inputs = [letters.replace("...", batch[len(batch) - width :]) for letters, width in zip(inputs, widths, strict=True)]
     return inputs, output.replace("...", batch)
 
@@ -158,6 +163,8 @@ def _simplify(letters, factor, sizes):
         while letters.count(letter) > 1:
             first = letters.index(letter)
             second = letters.index(letter, first + 1)
+            if np.shape(factor)[first] != np.shape(factor)[second]:
+                raise ValueError(f"einsum: {letter!r} stands twice for a factor of shape {np.shape(factor)}, at axes of different lengths")
             factor = np.diagonal(factor, 0, first, second)
             letters = letters[:first] + letters[first + 1 : second] + letters[second + 1 :] + letter
     ones = tuple(i for i, letter in enumerate(letters) if np.shape(factor)[i] == 1 and sizes[letter] != 1)

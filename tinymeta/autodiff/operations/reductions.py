@@ -11,19 +11,14 @@ word on what to write instead.
 import math
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..tensor import Operation, implements, operation
+from ..tensor import OPERATIONS, Operation, implements, operation
 
 
 def normalize_axes(axis, ndim):
-    """The axes as a tuple of numbers from 0 to ndim - 1; None means all."""
-    if axis is None:
-        return tuple(range(ndim))
-    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
-    for i in axes:
-        if not -ndim <= i < ndim:
-            raise np.exceptions.AxisError(i, ndim)
-    return tuple(sorted(i % ndim for i in axes))
+    """The axes as a sorted tuple of numbers from 0 to ndim - 1; None means all."""
+    return tuple(range(ndim)) if axis is None else tuple(sorted(normalize_axis_tuple(axis, ndim)))
 
 
 def refuse(name, options):
@@ -51,18 +46,18 @@ def sum_(a, *, axis, keepdims):
 @sum_.rule
 def _(c_bar, c, a, *, axis, keepdims):
     if not keepdims:
-        c_bar = expand(c_bar, axis, a.ndim)
-    return (np.broadcast_to(c_bar, a.shape),)
+        c_bar = expand(c_bar, axis, np.ndim(a))
+    return (np.broadcast_to(c_bar, np.shape(a)),)
 
 
-@implements(np.sum, (np.add, "reduce"))
+@implements(np.sum)
 def sum(a, axis=None, dtype=None, out=None, keepdims=False, **options):
     refuse("sum", {"dtype": dtype, "out": out, **options})
     return sum_(a, axis=normalize_axes(axis, np.ndim(a)), keepdims=_flag(keepdims))
 
 
 def _flag(keepdims):
-    return keepdims is True
+    return keepdims is not np._NoValue and bool(keepdims)
 
 
 @implements(np.mean)
@@ -91,22 +86,22 @@ def std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, **options):
 # ## Product
 # A product is a tree of multiplications: first half times second half, until one is left. The rule of multiplication
 # never divides, so factors of zero need no special case, to any order.
-@implements(np.prod, (np.multiply, "reduce"))
+@implements(np.prod)
 def prod(a, axis=None, dtype=None, out=None, keepdims=False, **options):
     refuse("prod", {"dtype": dtype, "out": out, **options})
     axes = normalize_axes(axis, a.ndim)
+    a = a if a.dtype.kind in "fc" else a.astype(np.prod(np.ones(1, a.dtype)).dtype)  # small integers grow
     kept = [i for i in range(a.ndim) if i not in axes]
     kept_shape = tuple(a.shape[i] for i in kept)
-    factors = np.reshape(np.transpose(a, (*axes, *kept)), (-1, *kept_shape))
-    if len(factors) == 0:
-        return np.ones(kept_shape, a.dtype)
+    factors = np.reshape(np.transpose(a, (*axes, *kept)), (math.prod(a.shape[i] for i in axes), *kept_shape))
     while len(factors) > 1:
         half = len(factors) // 2
         odd = factors[2 * half :]
         factors = factors[:half] * factors[half : 2 * half]
         if len(odd):
             factors = np.concatenate([factors, odd])
-    return expand(factors[0], axes, a.ndim) if _flag(keepdims) else factors[0]
+    product = factors[0] if len(factors) else np.ones(kept_shape, a.dtype)
+    return expand(product, axes, a.ndim) if _flag(keepdims) else product
 
 
 # ## Maximum and minimum
@@ -127,8 +122,8 @@ def min_(a, *, axis, keepdims):
 @min_.rule
 def _(c_bar, c, a, *, axis, keepdims):
     if not keepdims:
-        c_bar, c = expand(c_bar, axis, a.ndim), expand(c, axis, a.ndim)
-    winners = (a == c).astype(a.dtype)
+        c_bar, c = expand(c_bar, axis, np.ndim(a)), expand(c, axis, np.ndim(a))
+    winners = np.equal(a, c).astype(np.result_type(a))
     return (c_bar * (winners / np.sum(winners, axis=axis, keepdims=True)),)
 
 
@@ -150,13 +145,13 @@ def _at(choose, a, axis, keepdims):
     return expand(chosen, axis, a.ndim) if keepdims else chosen
 
 
-@implements(np.max, np.amax, (np.maximum, "reduce"))
+@implements(np.max, np.amax)
 def max(a, axis=None, out=None, keepdims=False, **options):
     refuse("max", {"out": out, **options})
     return max_(a, axis=normalize_axes(axis, a.ndim), keepdims=_flag(keepdims))
 
 
-@implements(np.min, np.amin, (np.minimum, "reduce"))
+@implements(np.min, np.amin)
 def min(a, axis=None, out=None, keepdims=False, **options):
     refuse("min", {"out": out, **options})
     return min_(a, axis=normalize_axes(axis, a.ndim), keepdims=_flag(keepdims))
@@ -175,7 +170,7 @@ def _(c_bar, c, a, *, axis):
     return (np.flip(np.cumsum(np.flip(c_bar, axis), axis), axis),)
 
 
-@implements(np.cumsum, (np.add, "accumulate"))
+@implements(np.cumsum)
 def cumsum(a, axis=None, dtype=None, out=None):
     refuse("cumsum", {"dtype": dtype, "out": out})
     if axis is None:
@@ -203,8 +198,21 @@ def _zero_rule(function):
 argmax, argmin, all_, any_, count_nonzero = map(
     _zero_rule, (np.argmax, np.argmin, np.all, np.any, np.count_nonzero)
 )
-implements((np.logical_and, "reduce"))(lambda a, axis=0, **options: np.all(a, axis))
-implements((np.logical_or, "reduce"))(lambda a, axis=0, **options: np.any(a, axis))
+
+
+# ## The same reductions as methods of ufuncs
+# `np.add.reduce` is `np.sum` along the *first* axis, unless it is told otherwise.
+def _along_first(function):
+    return lambda a, axis=0, **options: OPERATIONS[function](a, axis, **options)
+
+
+for _ufunc, _function in {np.add: np.sum, np.multiply: np.prod, np.maximum: np.max, np.minimum: np.min,
+                          np.logical_and: np.all, np.logical_or: np.any}.items():  # fmt: skip
+    OPERATIONS[_ufunc, "reduce"] = _along_first(_function)
+OPERATIONS[np.add, "accumulate"] = _along_first(np.cumsum)
+
+
+# ## Sorting
 
 
 @operation
@@ -213,13 +221,13 @@ def argsort_(a, *, axis):
 
 
 @implements(np.argsort)
-def argsort(a, axis=-1, kind=None):
+def argsort(a, axis=-1, kind=None, *, stable=None):
     a, axis = (np.ravel(a), 0) if axis is None else (a, axis)
     return argsort_(a, axis=axis)
 
 
 # Sorting is an indexing by `argsort`, and so is its derivative.
 @implements(np.sort)
-def sort(a, axis=-1, kind=None):
+def sort(a, axis=-1, kind=None, *, stable=None):
     a, axis = (np.ravel(a), 0) if axis is None else (a, axis)
     return np.take_along_axis(a, argsort(a, axis), axis)

@@ -5,14 +5,15 @@ None of these operations computes anything: each moves elements. So each is line
 cotangents back where their elements came from. Where an element was copied, its copies' cotangents are added.
 """
 
+import itertools
 import math
 import operator
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..tensor import data_of, implements, operation
 from .reductions import normalize_axes
-
 
 # ## Questions about a shape, which need no node
 implements(np.shape)(lambda a: a.shape)
@@ -34,7 +35,7 @@ def reshape_(a, *, shape):
 
 @reshape_.rule
 def _(c_bar, c, a, *, shape):
-    return (np.reshape(c_bar, a.shape),)
+    return (np.reshape(c_bar, np.shape(a)),)
 
 
 @implements(np.reshape)
@@ -92,7 +93,7 @@ def _(c_bar, c, a, *, axes):
 
 @implements(np.transpose)
 def transpose(a, axes=None):
-    return transpose_(a, axes=tuple(i % a.ndim for i in axes) if axes is not None else tuple(range(a.ndim))[::-1])
+    return transpose_(a, axes=tuple(range(a.ndim))[::-1] if axes is None else normalize_axis_tuple(axes, a.ndim))
 
 
 @implements("Tensor.transpose")
@@ -102,18 +103,18 @@ def _transpose(a, *axes):
 
 @implements(np.moveaxis)
 def moveaxis(a, source, destination):
-    sources = [source] if isinstance(source, int) else list(source)
-    destinations = [destination] if isinstance(destination, int) else list(destination)
-    order = [i for i in range(a.ndim) if i not in [s % a.ndim for s in sources]]
-    for target, origin in sorted((d % a.ndim, s % a.ndim) for d, s in zip(destinations, sources, strict=True)):
+    sources, destinations = normalize_axis_tuple(source, a.ndim), normalize_axis_tuple(destination, a.ndim)
+    order = [i for i in range(a.ndim) if i not in sources]
+    for target, origin in sorted(zip(destinations, sources, strict=True)):
         order.insert(target, origin)
     return transpose(a, order)
 
 
 @implements(np.swapaxes)
 def swapaxes(a, axis1, axis2):
+    i, j = normalize_axis_tuple((axis1, axis2), a.ndim, allow_duplicate=True)
     order = list(range(a.ndim))
-    order[axis1], order[axis2] = order[axis2], order[axis1]
+    order[i], order[j] = j, i
     return transpose(a, order)
 
 
@@ -182,13 +183,13 @@ def hstack(arrays):
 def split(a, indices_or_sections, axis=0):
     axis = normalize_axes(axis, a.ndim)[0]
     n = a.shape[axis]
-    if isinstance(indices_or_sections, int):
+    if np.ndim(indices_or_sections) == 0:
         if n % indices_or_sections:
             raise ValueError(f"split: an axis of length {n} doesn't divide into {indices_or_sections} equal parts")
         indices_or_sections = range(0, n, n // indices_or_sections)[1:]
     bounds = [0, *indices_or_sections, n]
     before = (slice(None),) * axis
-    return [a[(*before, slice(start, end))] for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [a[(*before, slice(start, end))] for start, end in itertools.pairwise(bounds)]
 
 
 # ## The rest, composed
@@ -209,7 +210,7 @@ def repeat(a, repeats, axis=None):
 
 @implements(np.tile)
 def tile(a, reps):
-    reps = (reps,) if isinstance(reps, int) else tuple(reps)
+    reps = (reps,) if np.ndim(reps) == 0 else tuple(reps)
     ndim = max(a.ndim, len(reps))
     reps = (1,) * (ndim - len(reps)) + reps
     sizes = (1,) * (ndim - a.ndim) + a.shape
@@ -236,6 +237,9 @@ def flip(a, axis=None):
 
 @implements(np.pad)
 def pad(array, pad_width, mode="constant", constant_values=0):
+    if mode not in ("constant", "edge", "reflect", "symmetric", "wrap") or np.ndim(constant_values):
+        raise TypeError(f"np.pad(mode={mode!r}) on Tensors takes one number as constant_values, or one of the modes that "
+                        "copy elements: 'edge', 'reflect', 'symmetric', 'wrap'; compose others with np.concatenate")  # fmt: skip
     widths = np.broadcast_to(pad_width, (array.ndim, 2)).tolist()
     if mode == "constant":
         shape = tuple(n + before + after for n, (before, after) in zip(array.shape, widths, strict=True))

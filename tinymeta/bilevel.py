@@ -1,0 +1,96 @@
+r"""
+# The two-level problem
+
+Learning to learn is one optimisation around another. For a task $\mathcal T$, the *inner* level adapts parameters
+$\phi$ to what is given (the support set); the *outer* level judges the result on what is asked (the query set), and
+asks how the meta-parameters $\theta$ should change:
+
+$$ \min_\theta\; \mathbb E_{\mathcal T}\, F(\theta; \mathcal T), \qquad F(\theta; \mathcal T) = f(\phi_{\mathcal T}(\theta), \theta, \mathcal T), \qquad
+   \phi_{\mathcal T}(\theta) \approx \arg\min_\phi L(\phi, \theta, \mathcal T). $$
+
+The chain rule gives the meta-gradient its two parts, a direct one and one through the adapted parameters:
+
+$$ \frac{dF}{d\theta} = \frac{\partial f}{\partial \theta} + \Big(\frac{d\phi}{d\theta}\Big)^{\!\top} \frac{\partial f}{\partial \phi}. $$
+
+All that the estimators differ in is what they take for $d\phi / d\theta$: the derivative of the steps that were
+made (`maml`, `learned_optimizer`), or that of the point where they would end (`implicit`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+Loss = Callable[[Any, Any, Any], Any]
+
+
+@dataclass(frozen=True)
+class Bilevel:
+    """The inner and the outer loss, as functions of (phi, theta, task) with a scalar value.
+
+    Parameters
+    ----------
+    inner : the loss that the task's parameters phi are adapted to
+    outer : the loss that the adaptation is judged by
+    init : init(theta, task) -> phi_0, where the adaptation starts; by default theta itself, as in MAML
+
+    phi, theta and task may be any nested containers of arrays.
+
+    Example
+    -------
+    >>> import tinymeta as tm
+    >>> problem = tm.Bilevel(inner=lambda phi, theta, task: (phi - task) ** 2, outer=lambda phi, theta, task: phi**2)
+    >>> problem.start(3.0, None)
+    3.0
+    """
+
+    inner: Loss
+    outer: Loss
+    init: Callable[[Any, Any], Any] | None = None
+
+    def start(self, theta: Any, task: Any) -> Any:
+        """phi_0."""
+        return theta if self.init is None else self.init(theta, task)
+
+
+class MetaGradient(NamedTuple):
+    """What every estimator returns."""
+
+    value: Any
+    """the outer loss at the adapted parameters"""
+    grad: Any
+    """dF/d theta, in the structure of theta"""
+    phi: Any
+    """the adapted parameters"""
+    info: Info
+    """what tells whether to believe it"""
+
+
+class Info(Mapping[str, Any]):
+    """Diagnostics by name. What is costly is a function, called when it is first asked for.
+
+    >>> info = Info(steps=5, condition=lambda: 71.0)
+    >>> info
+    Info(steps=5, condition=<computed when asked for>)
+    >>> info["condition"]
+    71.0
+    """
+
+    def __init__(self, **entries: Any) -> None:
+        self._entries = entries
+
+    def __getitem__(self, name: str) -> Any:
+        if callable(self._entries[name]):
+            self._entries[name] = self._entries[name]()
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        parts = (f"{name}={'<computed when asked for>' if callable(x) else repr(x)}" for name, x in self._entries.items())
+        return f"Info({', '.join(parts)})"

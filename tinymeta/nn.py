@@ -1,0 +1,112 @@
+r"""
+# Networks, losses and the papers' initialisations
+
+Everything is a plain function of parameters in nested containers, written in NumPy: no classes, no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .autodiff import log_softmax, relu, sigmoid
+
+
+# ## Initial weights
+def truncated_normal(rng: np.random.Generator, shape: Sequence[int], sigma: float = 0.01) -> np.ndarray:
+    """Normal with standard deviation `sigma`, drawn again where it lies beyond two of them (Finn et al. 2017's code).
+
+    >>> bool(np.abs(truncated_normal(np.random.default_rng(0), (100,))).max() <= 0.02)
+    True
+    """
+    values = rng.standard_normal(shape)
+    while (outside := np.abs(values) > 2).any():
+        values[outside] = rng.standard_normal(int(outside.sum()))
+    return sigma * values
+
+
+def glorot_uniform(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
+    """Uniform with variance 2 / (fan in + fan out): keeps the scale of values and of cotangents (Glorot & Bengio 2010).
+
+    >>> glorot_uniform(np.random.default_rng(0), (2, 3)).shape
+    (2, 3)
+    """
+    limit = np.sqrt(6 / (shape[0] + shape[1]))
+    return rng.uniform(-limit, limit, shape)
+
+
+# ## A multi-layer perceptron
+def initialize_mlp(
+    rng: np.random.Generator, sizes: Sequence[int], weights: Callable[..., np.ndarray] = glorot_uniform
+) -> list[dict[str, np.ndarray]]:
+    """Parameters for `mlp`: a list of layers {"W": (inputs, outputs), "b": (outputs,)}, biases 0, in float64.
+
+    >>> [layer["W"].shape for layer in initialize_mlp(np.random.default_rng(0), (1, 40, 40, 1))]
+    [(1, 40), (40, 40), (40, 1)]
+    """
+    return [{"W": weights(rng, (m, n)), "b": np.zeros(n)} for m, n in zip(sizes, sizes[1:], strict=False)]
+
+
+def mlp(theta: Sequence[Any], x: Any, activation: Callable[[Any], Any] = relu) -> Any:
+    r"""$x \mapsto \sigma(\dots \sigma(x W_1 + b_1) \dots) W_n + b_n$ for x of shape (points, inputs).
+
+    >>> theta = initialize_mlp(np.random.default_rng(0), (1, 40, 1))
+    >>> mlp(theta, np.zeros((10, 1))).shape
+    (10, 1)
+    """
+    *hidden, last = theta
+    for layer in hidden:
+        x = activation(x @ layer["W"] + layer["b"])
+    return x @ last["W"] + last["b"]
+
+
+# ## A long short-term memory
+def initialize_lstm(rng: np.random.Generator, inputs: int, hidden: int) -> dict[str, np.ndarray]:
+    """Parameters for `lstm_cell`; the forget gate's bias is 1, so that at first the cell remembers.
+
+    >>> initialize_lstm(np.random.default_rng(0), 3, 20)["W"].shape
+    (23, 80)
+    """
+    bias = np.zeros(4 * hidden)
+    bias[hidden : 2 * hidden] = 1
+    return {"W": glorot_uniform(rng, (inputs + hidden, 4 * hidden)), "b": bias}
+
+
+def lstm_cell(theta: Any, x: Any, state: tuple[Any, Any]) -> tuple[Any, Any]:
+    r"""One step of an LSTM for a batch of rows: the new state (h, c).
+
+    $$ (i, f, o, g) = [x, h]\,W + b, \qquad c' = \sigma(f)\,c + \sigma(i) \tanh g, \qquad h' = \sigma(o) \tanh c' $$
+
+    Parameters: theta {"W": (inputs + hidden, 4 hidden), "b": (4 hidden,)}; x (rows, inputs); h and c (rows, hidden).
+    Source: Hochreiter & Schmidhuber (1997), with the forget gate of Gers et al. (2000).
+
+    >>> theta = initialize_lstm(np.random.default_rng(0), 3, 20)
+    >>> h, c = lstm_cell(theta, np.ones((5, 3)), (np.zeros((5, 20)), np.zeros((5, 20))))
+    >>> h.shape
+    (5, 20)
+    """
+    h, c = state
+    i, f, o, g = np.split(np.concatenate([x, h], axis=1) @ theta["W"] + theta["b"], 4, axis=1)
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    return sigmoid(o) * np.tanh(c), c
+
+
+# ## Losses
+def mean_squared_error(prediction: Any, y: Any) -> Any:
+    """The mean over all elements of (prediction - y)^2.
+
+    >>> mean_squared_error(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
+    np.float64(2.0)
+    """
+    return np.mean((prediction - y) ** 2)
+
+
+def cross_entropy(logits: Any, labels: Any) -> Any:
+    r"""The mean over the rows of $-\log \mathrm{softmax}(\text{logits})_{\text{label}}$, for integer labels (rows,).
+
+    >>> round(float(cross_entropy(np.zeros((4, 2)), np.array([0, 1, 1, 0]))), 6)
+    0.693147
+    """
+    return -np.mean(np.take_along_axis(log_softmax(logits), labels[:, None], 1))

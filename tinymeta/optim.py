@@ -1,0 +1,106 @@
+r"""
+# Optimizers, as pure functions
+
+An optimizer is a pair of functions on nested parameters:
+
+    state = optimizer.init(theta)
+    theta, state = optimizer.update(theta, gradient, state)
+
+Nothing is changed in place. They are written in NumPy, so they can be traced and differentiated like everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .autodiff import tree
+
+
+class Optimizer(NamedTuple):
+    """init(theta) -> state; update(theta, gradient, state) -> (theta, state)."""
+
+    init: Callable[[Any], Any]
+    update: Callable[[Any, Any, Any], tuple[Any, Any]]
+
+
+def _zeros(theta: Any) -> Any:
+    return tree.map(np.zeros_like, theta)
+
+
+def sgd(alpha: float) -> Optimizer:
+    r"""Gradient descent: $\theta \leftarrow \theta - \alpha g$.
+
+    >>> optimizer = sgd(0.1)
+    >>> optimizer.update(np.array([1.0]), np.array([2.0]), optimizer.init(np.array([1.0])))[0]
+    array([0.8])
+    """
+
+    def update(theta: Any, g: Any, state: None) -> tuple[Any, None]:
+        return tree.map(lambda theta, g: theta - alpha * g, theta, g), None
+
+    return Optimizer(lambda theta: None, update)
+
+
+def momentum(alpha: float, mu: float = 0.9) -> Optimizer:
+    r"""The heavy ball (Polyak 1964): $v \leftarrow \mu v + g$, $\theta \leftarrow \theta - \alpha v$.
+
+    >>> optimizer = momentum(0.1)
+    >>> optimizer.update(np.array([1.0]), np.array([2.0]), optimizer.init(np.array([1.0])))[0]
+    array([0.8])
+    """
+
+    def update(theta: Any, g: Any, v: Any) -> tuple[Any, Any]:
+        v = tree.map(lambda v, g: mu * v + g, v, g)
+        return tree.map(lambda theta, v: theta - alpha * v, theta, v), v
+
+    return Optimizer(_zeros, update)
+
+
+def rmsprop(alpha: float, rho: float = 0.9, epsilon: float = 1e-8) -> Optimizer:
+    r"""Gradients divided by their recent size (Hinton 2012):
+    $v \leftarrow \rho v + (1 - \rho) g^2$, $\theta \leftarrow \theta - \alpha g / \sqrt{v + \epsilon^2}$.
+
+    >>> optimizer = rmsprop(0.1, rho=0.0)
+    >>> optimizer.update(np.array([1.0]), np.array([2.0]), optimizer.init(np.array([1.0])))[0]
+    array([0.9])
+    """
+
+    def update(theta: Any, g: Any, v: Any) -> tuple[Any, Any]:
+        v = tree.map(lambda v, g: rho * v + (1 - rho) * g**2, v, g)
+        return tree.map(lambda theta, g, v: theta - alpha * g / np.sqrt(v + epsilon**2), theta, g, v), v
+
+    return Optimizer(_zeros, update)
+
+
+def adam(alpha: float = 1e-3, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8) -> Optimizer:
+    r"""Adam (Kingma & Ba 2015, algorithm 1).
+
+    $$ m \leftarrow \beta_1 m + (1 - \beta_1) g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2) g^2, \qquad
+       \theta \leftarrow \theta - \alpha\, \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t) + \epsilon^2}} $$
+
+    The paper adds $\epsilon$ to the root; here its square stands under the root, so that the update has a derivative
+    where v is 0. The two differ only where $\sqrt v$ is not much larger than $\epsilon$.
+
+    >>> optimizer = adam(0.1)
+    >>> theta, state = optimizer.update(np.array([1.0]), np.array([2.0]), optimizer.init(np.array([1.0])))
+    >>> theta
+    array([0.9])
+    """
+
+    def init(theta: Any) -> Any:
+        return {"m": _zeros(theta), "v": _zeros(theta), "t": 0}
+
+    def update(theta: Any, g: Any, state: Any) -> tuple[Any, Any]:
+        t = state["t"] + 1
+        m = tree.map(lambda m, g: beta_1 * m + (1 - beta_1) * g, state["m"], g)
+        v = tree.map(lambda v, g: beta_2 * v + (1 - beta_2) * g**2, state["v"], g)
+
+        def step(theta: Any, m: Any, v: Any) -> Any:
+            return theta - alpha * (m / (1 - beta_1**t)) / np.sqrt(v / (1 - beta_2**t) + epsilon**2)
+
+        return tree.map(step, theta, m, v), {"m": m, "v": v, "t": t}
+
+    return Optimizer(init, update)
