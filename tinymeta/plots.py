@@ -9,11 +9,18 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from .experiments import Evaluation
+    from .tasks import Data, Task
+    from .train import Training
 
-def save(figure: Figure, name: str, folder: str | os.PathLike[str] | None = None) -> Path:
+
+def save(figure: Figure, name: str, folder: str | os.PathLike[str] | None = None, announce: bool = True) -> Path:
     """Write a figure into a folder, print where, and close it, unless a notebook is there to show it.
 
     Parameters
@@ -21,6 +28,7 @@ def save(figure: Figure, name: str, folder: str | os.PathLike[str] | None = None
     figure : the matplotlib Figure
     name : file name; without a suffix it is a PNG
     folder : where; the environment variable TINYMETA_FIGURES if None, and without it `tinymeta-results`
+    announce : whether to print where
 
     Returns
     -------
@@ -41,7 +49,55 @@ def save(figure: Figure, name: str, folder: str | os.PathLike[str] | None = None
     target.mkdir(parents=True, exist_ok=True)
     path = target / (name if Path(name).suffix else f"{name}.png")
     figure.savefig(path, dpi=150, bbox_inches="tight")
-    print(f"wrote {path}")
+    if announce:
+        print(f"wrote {path}")
     if "inline" not in plt.get_backend():
         plt.close(figure)
     return path
+
+
+def sinusoids(trained: Training, evaluations: dict[str, Evaluation], task: Task, truth: Data) -> Figure:
+    """The main job's figure: adaptation to one task, the learning curve, the error against inner steps."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(15, 4.4), width_ratios=(1.4, 1, 1), layout="constrained")
+    _adaptation(axes[0], trained, task, truth)
+    _learning_curve(axes[1], trained.losses)
+    _error_against_steps(axes[2], evaluations)
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False)
+    return figure
+
+
+def _adaptation(ax: Axes, trained: Training, task: Task, truth: Data) -> None:
+    from . import experiments, nn
+
+    phis = experiments.adaptation(trained.theta, task)
+    x = truth.x[:, 0]
+    ax.plot(x, truth.y[:, 0], color="black", linewidth=1.2, label="truth")
+    for steps, style in ((0, {"color": "tab:gray", "linestyle": ":"}), (1, {"color": "tab:orange", "linestyle": "--"}), (10, {"color": "tab:blue"})):
+        label = "before" if steps == 0 else f"after {steps} step{'s' * (steps > 1)}"
+        ax.plot(x, nn.mlp(phis[steps], truth.x)[:, 0], linewidth=2, label=label, **style)
+    ax.plot(task.support.x[:, 0], task.support.y[:, 0], "o", color="tab:red", markersize=8, label=f"the {len(task.support.x)} points given", zorder=5)
+    ax.set(title="A new task, learned from a few points", xlabel="x", ylabel="y")
+
+
+def _learning_curve(ax: Axes, losses: np.ndarray) -> None:
+    if len(losses) == 0:
+        ax.set(title="No training", xlabel="iteration")
+        ax.plot([], [], label="no iterations were made")
+        return
+    window = min(100, len(losses))
+    ax.plot(np.arange(1, len(losses) + 1), losses, color="tab:blue", alpha=0.25, linewidth=0.6, label="one batch of 25 tasks")
+    smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
+    ax.plot(np.arange(window, len(losses) + 1), smooth, color="tab:blue", linewidth=2, label=f"mean of {window}")
+    ax.set(title="Training MAML", xlabel="iteration", ylabel="query error after 1 step", ylim=(0, None))
+
+
+def _error_against_steps(ax: Axes, evaluations: dict[str, Evaluation]) -> None:
+    for (name, evaluation), color in zip(evaluations.items(), ("tab:blue", "tab:gray", "tab:green"), strict=False):
+        steps = np.arange(len(evaluation.mean))
+        ax.plot(steps, evaluation.mean, "o-", color=color, label=name)
+        ax.fill_between(steps, evaluation.mean - evaluation.confidence, evaluation.mean + evaluation.confidence, color=color, alpha=0.2, linewidth=0)
+    ax.set(title=f"{len(next(iter(evaluations.values())).errors)} unseen tasks", xlabel="inner steps", ylabel="mean squared error (95 % band)", ylim=(0, None))

@@ -247,6 +247,8 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         result = block(one, len(rows[0]), rows)
         outputs, structure_out = tree.flatten(result)
         places_out = tree.spread(out_axes, result, "out_axes")
+        if None in places_out:
+            raise ValueError(f"out_axes={out_axes!r}: every result is stacked, so each needs the number of its new axis")
         return tree.unflatten(structure_out, [y if axis == 0 else np.moveaxis(y, 0, axis)
                                               for y, axis in zip(outputs, places_out, strict=True)])  # fmt: skip
 

@@ -31,8 +31,8 @@ from .tensor import Tensor, data_of
 def path(outputs: Sequence[Tensor], inputs: Sequence[Tensor], partial: bool = False) -> list[Tensor]:
     """The nodes on the way from the inputs to the outputs, oldest first.
 
-    A node older than every input can't depend on one; an operation without a rule ends the way, and so does an
-    input if the derivatives are partial.
+    A node older than every input can't depend on one. An operation without a rule ends the way, and so do integers
+    and booleans, and, if the derivatives are partial, an input.
     """
     first = min((x.index for x in inputs), default=0)
     ends = {x.index for x in inputs} if partial else set()
@@ -50,7 +50,7 @@ def path(outputs: Sequence[Tensor], inputs: Sequence[Tensor], partial: bool = Fa
         node = seen[index]
         if index in reached:
             between.append(node)
-        elif node.op is not None and node.op.vjp is not None:
+        elif node.op is not None and node.op.vjp is not None and not (type(node.data) is np.ndarray and node.data.dtype.kind in "biu"):
             if any(type(x) is Tensor and x.index in reached for x in node.inputs):
                 reached.add(index)
                 between.append(node)

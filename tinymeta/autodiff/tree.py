@@ -85,9 +85,12 @@ def leaves_like(structure: Structure, tree: Any, name: str = "the tree") -> list
     Raises ValueError if `tree` is built differently, and says where.
     """
     kind, keys, parts = structure
-    if kind is None:
-        return [tree]
     found = children(tree)
+    if kind is None:
+        if found is not None:
+            raise ValueError(f"{name} has another structure: expected an array or a number, got {type(tree).__name__}; "
+                             "lists and tuples are containers, np.array(...) makes an array of them")  # fmt: skip
+        return [tree]
     if found is None or isinstance(tree, dict) != issubclass(kind, dict) or set(found[0]) != set(keys):
         expected = f"{kind.__name__} with {list(keys)}" if keys else f"an empty {kind.__name__}"
         raise ValueError(f"{name} has another structure: expected {expected}, got {type(tree).__name__}"

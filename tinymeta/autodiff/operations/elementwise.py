@@ -243,7 +243,7 @@ maximum = elementwise(np.maximum)
 
 @maximum.rule
 def _(c_bar, c, a, b):
-    return lambda: c_bar * _share(a > b, a, b), lambda: c_bar * _share(b > a, a, b)
+    return lambda: _share(c_bar, a > b, a == b), lambda: _share(c_bar, b > a, a == b)
 
 
 @maximum.holomorphic
@@ -257,7 +257,7 @@ minimum = elementwise(np.minimum)
 
 @minimum.rule
 def _(c_bar, c, a, b):
-    return lambda: c_bar * _share(a < b, a, b), lambda: c_bar * _share(b < a, a, b)
+    return lambda: _share(c_bar, a < b, a == b), lambda: _share(c_bar, b < a, a == b)
 
 
 @minimum.holomorphic
@@ -265,13 +265,9 @@ def _(a, b):
     return np.where(np.real(a) <= np.real(b), a, b)
 
 
-def _share(wins, a, b):
-    """1 where it wins, 0 where it loses, 1/2 in a tie."""
-    return np.where(a == b, 0.5, wins).astype(np.result_type(_dtype(a), _dtype(b)))
-
-
-def _dtype(x):
-    return x if isinstance(x, (int, float)) else x.dtype
+def _share(c_bar, wins, tie):
+    """All of it to the winner, half of it in a tie."""
+    return np.where(tie, 0.5 * c_bar, np.where(wins, c_bar, 0))
 
 
 # $$ c = \max(a, 0), \qquad dc = [a > 0]\,da, \qquad 0 \text{ at } a = 0 $$
