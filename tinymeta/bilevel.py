@@ -22,6 +22,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from .autodiff import tree
+
 Loss = Callable[[Any, Any, Any], Any]
 
 
@@ -65,6 +69,15 @@ class MetaGradient(NamedTuple):
     """the adapted parameters"""
     info: Info
     """what tells whether to believe it"""
+
+
+def arrays_out(result: MetaGradient) -> MetaGradient:
+    """NumPy turns arrays without axes into scalars when it adds them up; make them arrays again.
+
+    >>> arrays_out(MetaGradient(np.float64(1.0), np.float64(2.0), [np.float64(3.0)], Info())).phi
+    [array(3.)]
+    """
+    return tree.map(lambda x: np.asarray(x) if isinstance(x, np.generic) else x, result)
 
 
 class Info(Mapping[str, Any]):

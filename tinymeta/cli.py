@@ -94,9 +94,9 @@ def _run(options: argparse.Namespace) -> int:
         experiments.table(evaluations), "")  # fmt: skip
 
     figure = plots.sinusoids(trained, evaluations, *experiments.example_task(options.seed))
-    path = plots.save(figure, "sinusoids", options.out, announce=not options.quiet)
+    plots.save(figure, "sinusoids", options.out, announce=not options.quiet)
     if options.json:
-        _write_json(options.json, _report(options, checks, made, evaluations, path))
+        _write_json(options.json, _report(options, checks, made, evaluations))
         say(f"wrote {options.json}")
     say(f"done in {time.monotonic() - begun:.0f} s")
     failed = [f"{check.estimator} against {check.oracle}" for check in checks if not check.passed]
@@ -105,14 +105,14 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _report(options: argparse.Namespace, checks: list[Any], made: int, evaluations: dict[str, Any], figure: Path) -> dict[str, Any]:
+def _report(options: argparse.Namespace, checks: list[Any], made: int, evaluations: dict[str, Any]) -> dict[str, Any]:
     from . import __version__, experiments
 
     evaluation = {name: {"error": e.mean.tolist(), "confidence": e.confidence.tolist()} for name, e in evaluations.items()}
     return {
         "checks": [{"name": f"{c.estimator} against {c.oracle}", "error": c.error, "pass": c.passed} for c in checks],
         "configuration": {"version": __version__, "seed": options.seed, "iterations": options.iterations, "iterations_made": made,
-                          "figure": str(figure), **experiments.CONFIGURATION},
+                          **experiments.CONFIGURATION},
         "evaluation": evaluation,
     }  # fmt: skip
 

@@ -19,7 +19,7 @@ from .machine import trace
 from .tasks import Task, sinusoids
 from .train import Training, fit
 
-CONFIGURATION = {
+CONFIGURATION: dict[str, Any] = {
     "network": [1, 40, 40, 1],
     "activation": "relu",
     "alpha": 0.01,
@@ -117,12 +117,14 @@ def adaptation(theta: Any, task: Task) -> list[Any]:
 
 
 def example_task(seed: int) -> tuple[Task, sinusoids.Data]:
-    """A task to look at, and its true wave."""
+    """A task to look at, with one point given in each fifth of the range, and its true wave."""
     rng = np.random.default_rng((seed, 3))
     wave = sinusoids.draw_waves(rng, 1)
-    x = rng.uniform(*sinusoids.RANGE, (1, CONFIGURATION["evaluation_support_points"], 1))
-    truth = wave.at(np.linspace(*sinusoids.RANGE, 200)[None, :, None])
-    return tree.map(lambda x: x[0], (Task(wave.at(x), truth), truth))
+    points = CONFIGURATION["evaluation_support_points"]
+    low, high = sinusoids.RANGE
+    x = low + (high - low) * (np.arange(points) + rng.uniform(0, 1, points)) / points
+    truth = wave.at(np.linspace(low, high, 200)[None, :, None])
+    return tree.map(lambda x: x[0], (Task(wave.at(x[None, :, None]), truth), truth))
 
 
 def table(evaluations: dict[str, Evaluation], steps: tuple[int, ...] = (0, 1, 5, 10)) -> str:

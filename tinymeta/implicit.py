@@ -31,7 +31,7 @@ import numpy as np
 
 from .autodiff import grad, hessian, jacobian, ravel, tree, value_and_grad
 from .autodiff.derivatives import inner_product
-from .bilevel import Bilevel, Info, MetaGradient
+from .bilevel import Bilevel, Info, MetaGradient, arrays_out
 
 
 # ## The Jacobian of a root
@@ -123,7 +123,7 @@ def solve_inner(problem: Bilevel, theta: Any, task: Any) -> Any:
         if not np.linalg.norm(gradient(closer)) < 0.5 * np.linalg.norm(g):
             break
         phi = closer
-    if not np.linalg.norm(g) <= 1e-5 * (1 + np.linalg.norm(phi)):
+    if not np.linalg.norm(g) <= 1e-5 * (1 + np.linalg.norm(gradient(start))):
         raise RuntimeError(f"the inner loss has no stationary point that can be reached from the start (gradient norm "
                            f"{np.linalg.norm(g):.1e}): regularise it, for example with tm.implicit.proximal, or pass phi=")  # fmt: skip
     return phi_tree(phi)
@@ -196,7 +196,7 @@ def meta_gradient(
     if solver == "lu" and not _is_positive_definite(H):
         warnings.warn("the inner Hessian is not positive definite: phi is a saddle point or a maximum of the inner loss, and the "
                       "meta-gradient follows it there. Look at .info['eigenvalues']", RuntimeWarning, stacklevel=2)  # fmt: skip
-    return MetaGradient(value, gradient, phi, _info(H, residual, step))
+    return arrays_out(MetaGradient(value, gradient, phi, _info(H, residual, step)))
 
 
 def _info(H: np.ndarray, residual: np.ndarray, step: np.ndarray) -> Info:

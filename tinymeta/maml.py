@@ -19,7 +19,7 @@ import numpy as np
 from .autodiff import Tensor, grad, stop_gradient, tree, value_and_grad, vjp
 from .autodiff.derivatives import inner_product
 from .autodiff.reverse import path
-from .bilevel import Bilevel, Info, MetaGradient
+from .bilevel import Bilevel, Info, MetaGradient, arrays_out
 
 LearningRate = Any  # a number, an array, a container shaped like phi, or a function of theta that returns one of them
 
@@ -41,7 +41,7 @@ def inner_steps(
 ) -> tuple[list[Any], list[Any]]:
     r"""Gradient descent on the inner loss: $\phi_0, \dots, \phi_K$ and the gradients at $\phi_0, \dots, \phi_{K-1}$.
 
-    First order (`order=1`) takes each inner gradient for a constant; `truncate=k` takes $\phi_{K-k}$ for one.
+    First order (`order=1`) takes each inner gradient for a constant; `truncate=k`, for k < K, takes $\phi_{K-k}$ for one.
 
     >>> problem = Bilevel(lambda phi, theta, task: phi**2, lambda phi, theta, task: phi**2)
     >>> inner_steps(problem, 1.0, None, steps=2, lr=0.25)[0]
@@ -52,14 +52,14 @@ def inner_steps(
     alpha = learning_rates(lr, theta, phi)
     phis, gradients = [phi], []
     for t in range(steps):
-        if truncate is not None and t == steps - truncate:
-            phi = stop_gradient(phi)
         # $$ g_t = \nabla_\phi L(\phi_t, \theta) $$
         g = grad(problem.inner)(phi, theta, task)
         if order == 1:
             g = stop_gradient(g)
         # $$ \phi_{t+1} = \phi_t - \alpha\, g_t $$
         phi = tree.map(lambda phi, alpha, g: phi - alpha * g, phi, alpha, g)
+        if truncate is not None and t + 1 == steps - truncate:
+            phi = stop_gradient(phi)
         phis.append(phi)
         gradients.append(g)
     return phis, gradients
@@ -184,7 +184,7 @@ def _by_recursion(problem: Bilevel, theta: Any, task: Any, steps: int, lr: Learn
     # The start and the learning rates may depend on theta: one pullback each.
     _, pullback = vjp(lambda theta: _start_and_rates(problem, theta, task, lr), theta)
     theta_bar = tree.map(lambda theta_bar, rest: theta_bar + rest, theta_bar, pullback((lambda_, alpha_bar))[0])
-    return MetaGradient(value, theta_bar, phis[-1], _info(problem, phis, theta, task, products, nodes))
+    return arrays_out(MetaGradient(value, theta_bar, phis[-1], _info(problem, phis, theta, task, products, nodes)))
 
 
 def _second_derivative_products(problem: Bilevel, phi: Any, theta: Any, task: Any, v: Any) -> tuple[tuple[Any, Any], int]:

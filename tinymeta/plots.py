@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .train import Training
 
 
-def save(figure: Figure, name: str, folder: str | os.PathLike[str] | None = None, announce: bool = True) -> Path:
+def save(figure: Figure, name: str, folder: str | os.PathLike[str] | None = None, announce: bool = True) -> None:
     """Write a figure into a folder, print where, and close it, unless a notebook is there to show it.
 
     Parameters
@@ -30,18 +30,13 @@ def save(figure: Figure, name: str, folder: str | os.PathLike[str] | None = None
     folder : where; the environment variable TINYMETA_FIGURES if None, and without it `tinymeta-results`
     announce : whether to print where
 
-    Returns
-    -------
-    The path of the file.
-
     Example
     -------
     >>> import matplotlib.pyplot as plt, tempfile
     >>> figure, ax = plt.subplots()
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save(figure, "empty", folder).name
+    ...     save(figure, "empty", folder)
     wrote ...empty.png
-    'empty.png'
     """
     import matplotlib.pyplot as plt
 
@@ -53,7 +48,6 @@ def save(figure: Figure, name: str, folder: str | os.PathLike[str] | None = None
         print(f"wrote {path}")
     if "inline" not in plt.get_backend():
         plt.close(figure)
-    return path
 
 
 def sinusoids(trained: Training, evaluations: dict[str, Evaluation], task: Task, truth: Data) -> Figure:
@@ -66,7 +60,9 @@ def sinusoids(trained: Training, evaluations: dict[str, Evaluation], task: Task,
     _error_against_steps(axes[2], evaluations)
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
+    for ax in axes[1:]:
         ax.legend(frameon=False)
+    axes[0].legend(frameon=False, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.14), columnspacing=1.2, handlelength=1.5)
     return figure
 
 
@@ -76,10 +72,11 @@ def _adaptation(ax: Axes, trained: Training, task: Task, truth: Data) -> None:
     phis = experiments.adaptation(trained.theta, task)
     x = truth.x[:, 0]
     ax.plot(x, truth.y[:, 0], color="black", linewidth=1.2, label="truth")
-    for steps, style in ((0, {"color": "tab:gray", "linestyle": ":"}), (1, {"color": "tab:orange", "linestyle": "--"}), (10, {"color": "tab:blue"})):
+    for steps, color, style in ((0, "tab:gray", ":"), (1, "tab:orange", "--"), (10, "tab:blue", "-")):
         label = "before" if steps == 0 else f"after {steps} step{'s' * (steps > 1)}"
-        ax.plot(x, nn.mlp(phis[steps], truth.x)[:, 0], linewidth=2, label=label, **style)
-    ax.plot(task.support.x[:, 0], task.support.y[:, 0], "o", color="tab:red", markersize=8, label=f"the {len(task.support.x)} points given", zorder=5)
+        ax.plot(x, nn.mlp(phis[steps], truth.x)[:, 0], color=color, linestyle=style, linewidth=2, label=label)
+    points = f"the {len(task.support.x)} points given"
+    ax.plot(task.support.x[:, 0], task.support.y[:, 0], "o", color="tab:red", markersize=8, label=points, zorder=5)
     ax.set(title="A new task, learned from a few points", xlabel="x", ylabel="y")
 
 
@@ -99,5 +96,7 @@ def _error_against_steps(ax: Axes, evaluations: dict[str, Evaluation]) -> None:
     for (name, evaluation), color in zip(evaluations.items(), ("tab:blue", "tab:gray", "tab:green"), strict=False):
         steps = np.arange(len(evaluation.mean))
         ax.plot(steps, evaluation.mean, "o-", color=color, label=name)
-        ax.fill_between(steps, evaluation.mean - evaluation.confidence, evaluation.mean + evaluation.confidence, color=color, alpha=0.2, linewidth=0)
-    ax.set(title=f"{len(next(iter(evaluations.values())).errors)} unseen tasks", xlabel="inner steps", ylabel="mean squared error (95 % band)", ylim=(0, None))
+        low, high = evaluation.mean - evaluation.confidence, evaluation.mean + evaluation.confidence
+        ax.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
+    tasks = len(next(iter(evaluations.values())).errors)
+    ax.set(title=f"{tasks} unseen tasks", xlabel="inner steps", ylabel="mean squared error (95 % band)", ylim=(0, None))

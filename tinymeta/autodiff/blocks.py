@@ -5,7 +5,8 @@ r"""
 forward, and made again by the rule. Let $y = f(x, t)$, where $x$ are the arguments and $t$ the Tensors that
 the function's code refers to without being given them (its *captured* Tensors). They are inputs like the others:
 
-$$ \bar x = \Big(\frac{\partial f}{\partial x}\Big)^{\!\top} \bar y, \qquad \bar t = \Big(\frac{\partial f}{\partial t}\Big)^{\!\top} \bar y, $$
+$$ \bar x = \Big(\frac{\partial f}{\partial x}\Big)^{\!\top} \bar y, \qquad
+   \bar t = \Big(\frac{\partial f}{\partial t}\Big)^{\!\top} \bar y, $$
 
 and both come from one sweep over the graph of $f$, made anew. That computation is again a function, $(\bar y, x) \mapsto
 (\bar x, \bar t)$, and it is run as a block of the same kind: so a block can be differentiated as often as one likes, and
@@ -111,8 +112,8 @@ class Block(Operation):
         """A function that computes something else in the second run would have the wrong derivative, silently."""
         if not all(np.allclose(y, data_of(z), equal_nan=True) for y, z in zip(first, second, strict=bool(second))):
             raise RuntimeError(f"{self.name} runs its function again for the gradient, and the second run computed something else: "
-                               "the function draws random numbers, or uses an array that was changed in between. Pass these as "
-                               "arguments; those are remembered")  # fmt: skip
+                               "the function draws random numbers, or uses what has changed in between (an array, a loop's "
+                               "variable). Pass these as arguments; those are remembered")  # fmt: skip
 
 
 def block(f: Callable[..., Any], length: int | None, rows: Sequence[Any]) -> Any:
@@ -132,7 +133,7 @@ def block(f: Callable[..., Any], length: int | None, rows: Sequence[Any]) -> Any
         values.append([data_of(y) for y in graph.outputs])
         structures.add(graph.structure)
     if len(structures) > 1:
-        raise ValueError("vmap: the results of the rows are built differently (containers, or the order of a dict's keys), and can't be stacked")
+        raise ValueError("vmap: the results of the rows are built differently (other containers, or keys in another order)")
     if length is not None:
         outputs = [_stack([value[k] for value in values], length) for k in range(len(values[0]))]
     else:
@@ -142,8 +143,8 @@ def block(f: Callable[..., Any], length: int | None, rows: Sequence[Any]) -> Any
         return tree.unflatten(graph.structure, outputs)
     made = Block(f, length, list(inputs[len(rows) :]), graph if symbolic else None)
     bundle = Tensor(tuple(outputs), made, inputs, {}, min(x.oldest for x in inputs if type(x) is Tensor))
-    fixed = [length is None and type(y) is not Tensor for y in graph.outputs]
-    return tree.unflatten(graph.structure, [y if fix else item(bundle, index=k) for k, (y, fix) in enumerate(zip(outputs, fixed, strict=True))])
+    items = [y if length is None and type(y) is not Tensor else item(bundle, index=k) for k, y in enumerate(graph.outputs)]
+    return tree.unflatten(graph.structure, items)
 
 
 def _row(rows: Sequence[Any], length: int | None, i: int, symbolic: bool = False) -> list[Any]:
@@ -167,11 +168,14 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     r"""The same function, keeping nothing of its inside for the backward pass, which computes it again.
 
     Memory for time: a chain of $n$ steps in $\sqrt n$ checkpointed pieces keeps about $2 \sqrt n$ steps instead of $n$.
-    No part of the second computation is shared with the first.
+    No part of the second computation is shared with the first. Array arguments are remembered as they were.
 
     Parameters
     ----------
     f : function of nested containers; it may capture Tensors, whose gradients are right
+
+    Raises RuntimeError, in the backward pass, if the second computation has another result: f draws random numbers, or
+    captured something that has changed.
 
     Source: Griewank & Walther, Algorithm 799: revolve (2000).
 
@@ -219,7 +223,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     A function of the same arguments. It is one node of the graph, and so is its derivative; the cotangents of
     what is shared are added in the order of the slices.
 
-    Raises ValueError if the mapped axes differ in length, or none is mapped.
+    Raises ValueError if the mapped axes differ in length, or none is mapped; RuntimeError as `checkpoint` does.
 
     Example
     -------
@@ -256,7 +260,6 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
 
 
 def _to_front(x: Any, axis: int) -> Any:
-    x = x if type(x) is Tensor else own(x)
     if not -np.ndim(x) <= axis < np.ndim(x):
         raise ValueError(f"vmap can't slice axis {axis} of an argument of shape {np.shape(x)}; None in in_axes shares it")
     return x if axis == 0 else np.moveaxis(x, axis, 0)
@@ -303,9 +306,14 @@ def custom_vjp(forward: Callable[..., Any], rule: Callable[..., Any]) -> Callabl
         if not isinstance(terms, tuple) or len(terms) != len(xs):
             raise ValueError(f"the rule of {name} must return a tuple of {len(xs)} cotangents, one for each argument, got {terms!r}")
         terms = [bar() if callable(bar) else bar for bar in terms]
-        return tuple(leaf for bar, part in zip(terms, structure.children, strict=True)
-                     for leaf in ([None] * len(tree.flatten(tree.unflatten(part, leaves))[0]) if bar is None
-                                  else tree.leaves_like(part, bar, f"a cotangent of {name}")))  # fmt: skip
+        x_bars = [leaf for bar, part in zip(terms, structure.children, strict=True)
+                  for leaf in ([None] * len(tree.flatten(tree.unflatten(part, leaves))[0]) if bar is None
+                               else tree.leaves_like(part, bar, f"a cotangent of {name}"))]  # fmt: skip
+        for x, x_bar in zip(leaves, x_bars, strict=True):  # in the shape of a value, if the arguments were broadcast to it
+            if x_bar is not None and np.shape(x_bar) not in (np.shape(x), *map(np.shape, values)):
+                shapes = f"a cotangent of shape {np.shape(x_bar)} for an argument of shape {np.shape(x)}"
+                raise ValueError(f"the rule of {name} returned {shapes}")
+        return tuple(x_bars)
 
     name = getattr(forward, "__name__", "custom_vjp")
     made_by = Operation(on_leaves, name).not_analytic()

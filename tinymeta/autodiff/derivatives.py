@@ -40,8 +40,8 @@ def enter(x: Any, name: str) -> Tensor:
     array = x if type(x) is float else np.asarray(x)
     if type(x) is not float and array.dtype.kind != "f":
         advice = "take a real function of its real and imaginary parts" if array.dtype.kind == "c" else "convert it with .astype(float)"
-        raise TypeError(f"can't differentiate with respect to {name}: it is {describe(x)}, and only real floats have derivatives; {advice}, "
-                        "or leave it out of argnums")  # fmt: skip
+        raise TypeError(f"can't differentiate with respect to {name}: it is {describe(x)}, and only real floats have derivatives; "
+                        f"{advice}, or leave it out of argnums")  # fmt: skip
     return tensor(array)
 
 
@@ -84,8 +84,9 @@ class _Run:
         self.outside = any(y.oldest < self.start for y in self.nodes)
 
     def pull(self, bars: Sequence[Any], further: bool) -> list[Any]:
-        """The cotangents of the chosen arguments, one tree each."""
-        pairs = [(y, bar) for y, bar in zip(self.outputs, bars, strict=True) if type(y) is Tensor and y.dtype.kind in "fc"]
+        """The cotangents of the chosen arguments, one tree each, from those of the outputs; None is zero."""
+        pairs = [(y, bar) for y, bar in zip(self.outputs, bars, strict=True)
+                 if type(y) is Tensor and y.dtype.kind in "fc" and bar is not None]  # fmt: skip
         everything = [x for leaves in self.leaves for x in leaves]
         found = iter(sweep([y for y, _ in pairs], [bar for _, bar in pairs], everything, further))
         return [tree.unflatten(structure, [_zeros(x) if (bar := next(found)) is None else bar for x in leaves])
@@ -151,7 +152,8 @@ def _one(y: Tensor) -> Any:
 
 def _check_scalar(y: Any) -> None:
     if not isinstance(y, (Tensor, np.ndarray, np.generic, *SCALARS)):
-        raise TypeError(f"grad needs a function that returns a scalar, got {type(y).__name__}; with has_aux=True it may return (scalar, aux)")
+        raise TypeError(f"grad needs a function that returns a scalar, got {type(y).__name__}; "
+                        "with has_aux=True it may return (scalar, aux)")  # fmt: skip
     if np.shape(y) != ():
         raise ValueError(f"grad needs a scalar, got shape {np.shape(y)}: reduce it with np.sum or np.mean, or use tm.jacobian or tm.vjp")
     if type(y) is Tensor and y.dtype.kind not in "fc":
@@ -247,7 +249,7 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tupl
             if np.shape(bar) != np.shape(y):
                 raise ValueError(f"the cotangent must have the value's shape {np.shape(y)}, got {np.shape(bar)}")
         given = any(type(bar) is Tensor for bar in bars)
-        found = tuple(run.pull([_as_cotangent(bar, y) for bar, y in zip(bars, run.outputs, strict=True)], run.outside or given))
+        found = tuple(run.pull([_as_cotangent(bar, y) for bar, y in zip(bars, run.outputs, strict=True)], run.outside))
         return found if given else run.leave(found)
 
     return run.leave(run.value), pullback
@@ -288,9 +290,9 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
             raise ValueError(f"a tangent must have the shape of its primal, {x.shape}, got {np.shape(part)}")
     nodes = [y for y in run.nodes if y.dtype.kind in "fc"]
     u = [tensor(_zeros(y)) for y in nodes]
-    pulled = [(bar, part) for bar, part in zip(sweep(nodes, u, everything), v, strict=True) if type(bar) is Tensor]
-    outside = run.outside or any(type(part) is Tensor for part in v)
-    found = sweep([bar for bar, _ in pulled], [_as_cotangent(part, bar) for bar, part in pulled], u, outside)
+    pulled = [(bar, part) for bar, part in zip(sweep(nodes, u, everything, run.outside), v, strict=True) if type(bar) is Tensor]
+    further = any(bar.oldest < run.start for bar, _ in pulled)
+    found = sweep([bar for bar, _ in pulled], [_as_cotangent(part, bar) for bar, part in pulled], u, further)
     of_node = {y.index: bar for y, bar in zip(nodes, found, strict=True) if bar is not None}
     tangent = [of_node.get(y.index, _zeros(y)) if type(y) is Tensor else np.zeros(np.shape(y)) for y in run.outputs]
     return run.leave((run.value, tree.unflatten(run.structure, tangent)))
@@ -365,11 +367,11 @@ def jacobian(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callabl
             basis = np.eye(np.size(y), dtype=y.dtype if type(y) is Tensor and y.dtype.kind == "f" else float)
 
             def row(e: Any) -> list[Any]:
-                bars: list[Any] = [np.zeros(np.shape(other)) for other in run.outputs]
+                bars: list[Any] = [None] * len(run.outputs)
                 bars[k] = np.reshape(e, np.shape(y))
-                return run.pull(bars, run.outside or type(e) is Tensor)
+                return run.pull(bars, run.outside)
 
-            matrices = vmap(row)(basis)
+            matrices = vmap(row)(basis) if len(basis) else tree.map(lambda x_bar: x_bar[None][:0], row(np.zeros(0)))
             shaped = tree.map(lambda m: np.reshape(m, np.shape(y) + np.shape(m)[1:]), matrices)
             return shaped[0] if isinstance(argnums, int) else tuple(shaped)
 

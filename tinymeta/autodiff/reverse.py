@@ -62,7 +62,8 @@ def sweep(
 ) -> list[Any]:
     """The cotangents of `inputs`, given those of `outputs`; None where no way leads.
 
-    With `further`, they are Tensors that can be differentiated again; otherwise arrays. Where one input was computed
+    With `further`, the rules are given the nodes, and the cotangents can be differentiated again; otherwise the nodes' data,
+    and only what comes in as a Tensor (a given cotangent, one that a rule of the user's captures) stays one. Where one input was computed
     from another, the derivatives are total: the other's includes the way through the one. With `partial` it doesn't.
     """
     bars: dict[int, Any] = {}
@@ -84,7 +85,7 @@ def steps(
     reached = {node.index for node in nodes}
     for output, cotangent in zip(outputs, cotangents, strict=True):
         if output.index in reached:
-            _add(bars, output, cotangent if further else data_of(cotangent))
+            _add(bars, output, cotangent)
     wanted = {x.index for x in inputs}
     while nodes:
         node = nodes.pop()

@@ -207,7 +207,7 @@ class Tensor:
     (array(5.), 'sum', 'multiply')
     """
 
-    __slots__ = ("data", "op", "inputs", "params", "index", "oldest", "__weakref__")
+    __slots__ = ("data", "op", "inputs", "params", "index", "oldest", "__weakref__")  # noqa: RUF023 (in the order of __init__)
 
     def __init__(self, data: Any, op: Operation | None, inputs: tuple[Any, ...], params: dict[str, Any], oldest: float):
         if type(data) is np.ndarray:

@@ -14,6 +14,7 @@ is not a container) or a container of trees; None is a container with nothing in
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -29,6 +30,16 @@ class Structure(NamedTuple):
     kind: type | None  # None marks a leaf
     keys: tuple[Any, ...] = ()
     children: tuple[Structure, ...] = ()  # type: ignore[misc]
+
+    def __repr__(self) -> str:
+        return repr(unflatten(self, itertools.repeat(_Star())))
+
+
+class _Star:
+    """What a structure shows in the place of a leaf."""
+
+    def __repr__(self) -> str:
+        return "*"
 
 
 LEAF = Structure(None)

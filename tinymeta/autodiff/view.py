@@ -83,7 +83,7 @@ def names_of(indices: Sequence[int], names: dict[str, Any]) -> dict[int, str]:
              for x, name in zip(tree.flatten(part)[0], tree.names(part, root), strict=True) if type(x) is Tensor}  # fmt: skip
     found = {index: given.get(index, f"v{i}") for i, index in enumerate(indices)}
     if twice := [name for name, count in Counter(found.values()).items() if count > 1]:
-        raise ValueError(f"several nodes are called {', '.join(twice)}: give each a name of its own (v0, v1, ... are the unnamed nodes')")
+        raise ValueError(f"several nodes are called {', '.join(twice)}: give each a name of its own (v0, v1, ... are those without one)")
     return found
 
 
@@ -101,8 +101,13 @@ def summary(x: Any) -> str:
 
 
 # ## What is in the picture
-COLOURS = {"leaf": ("#dcefdc", "#3c7a3c"), "operation": ("#e3ecf7", "#4a6fa5"), "output": ("#fde3c0", "#c2711a"),
-           "constant": ("#f7f7f7", "#8a8a8a")}  # fmt: skip  # kind -> (inside, border)
+# A kind's colours, of the inside and of the border.
+COLOURS = {
+    "leaf": ("#dcefdc", "#3c7a3c"),
+    "operation": ("#e3ecf7", "#4a6fa5"),
+    "output": ("#fde3c0", "#c2711a"),
+    "constant": ("#f7f7f7", "#8a8a8a"),
+}
 
 
 def boxes_of(graph: Graph) -> list[Box]:

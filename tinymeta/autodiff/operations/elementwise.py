@@ -394,32 +394,11 @@ def to_integer(a, *, dtype):
 
 
 @implements("Tensor.astype")
-def _astype(a, dtype):
+def _astype(a, dtype, copy=True):
     dtype = np.dtype(dtype)
     if a.dtype == dtype and isinstance(a.data, np.ndarray):
         return a
     return astype(a, dtype=dtype) if dtype.kind in "fc" else to_integer(a, dtype=dtype)
-
-
-# ## Shapes filled with a constant
-@operation
-def full_like(a, *, fill_value, dtype):
-    return np.full(np.shape(a), fill_value, dtype=dtype)
-
-
-@implements(np.full_like)
-def _full_like(a, fill_value, dtype=None):
-    return full_like(a, fill_value=fill_value, dtype=np.dtype(dtype or a.dtype))
-
-
-@implements(np.zeros_like)
-def zeros_like(a, dtype=None):
-    return _full_like(a, 0, dtype)
-
-
-@implements(np.ones_like)
-def ones_like(a, dtype=None):
-    return _full_like(a, 1, dtype)
 
 
 # ## SciPy's special functions

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..tensor import own
+from ..tensor import Tensor, own
 from . import elementwise
 from .elementwise import stop_gradient as _stop_gradient
 
@@ -52,7 +52,7 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     the value doesn't depend on m, m is a constant for the derivative.
 
     >>> logsumexp(np.array([1000.0, 1000.0]))
-    np.float64(1000.6931471805599)
+    array(1000.69314718)
     """
     x = _array(x)
     m = _stop_gradient(np.max(x, axis=axis, keepdims=True))
@@ -88,7 +88,7 @@ def stop_gradient(x: Any) -> Any:
     """
     from .. import tree
 
-    return tree.map(_stop_gradient, x)
+    return tree.map(lambda leaf: _stop_gradient(leaf) if isinstance(leaf, Tensor) else leaf, x)
 
 
 def _array(x: Any) -> Any:

@@ -130,9 +130,6 @@ def einsum(subscripts, *factors, **options):
         alone = tuple(i for i, letter in enumerate(letters) if letter not in elsewhere)
         if alone:  # a letter that stands nowhere else is a sum
             plain[k] = ("".join(x for x in letters if x in elsewhere), np.sum(factor, axis=alone))
-    missing = [letter for letter in output if not any(letter in letters for letters, _ in plain)]
-    if missing:  # it had length 1 in all factors and was squeezed away
-        plain.append(("".join(missing), np.ones([sizes[letter] for letter in missing], plain[0][1].dtype)))
     return einsum_(*(factor for _, factor in plain), inputs=tuple(letters for letters, _ in plain), output=output)
 
 

@@ -100,7 +100,7 @@ def prod(a, axis=None, dtype=None, out=None, keepdims=False, **options):
         factors = factors[:half] * factors[half : 2 * half]
         if len(odd):
             factors = np.concatenate([factors, odd])
-    product = factors[0] if len(factors) else np.ones(kept_shape, a.dtype)
+    product = factors[0] if len(factors) else np.ones_like(np.sum(factors, axis=0))
     return expand(product, axes, a.ndim) if _flag(keepdims) else product
 
 

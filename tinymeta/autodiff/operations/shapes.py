@@ -27,6 +27,28 @@ def size(a, axis=None):
     return a.size if axis is None else math.prod(a.shape[i] for i in normalize_axes(axis, a.ndim))
 
 
+# ## The shape of a Tensor, filled with a constant
+# Nodes without a derivative.
+@operation
+def full_like(a, *, fill_value, dtype):
+    return np.full(np.shape(a), fill_value, dtype=dtype)
+
+
+@implements(np.full_like)
+def _full_like(a, fill_value, dtype=None):
+    return full_like(a, fill_value=fill_value, dtype=np.dtype(dtype or a.dtype))
+
+
+@implements(np.zeros_like)
+def zeros_like(a, dtype=None):
+    return _full_like(a, 0, dtype)
+
+
+@implements(np.ones_like)
+def ones_like(a, dtype=None):
+    return _full_like(a, 1, dtype)
+
+
 # ## The same elements in another shape
 @operation
 def reshape_(a, *, shape):
