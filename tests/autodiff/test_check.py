@@ -229,6 +229,8 @@ SOUND = {
     "near a singular matrix": (lambda a: np.linalg.solve(a, VECTOR), (1 / (np.arange(4)[:, None] + np.arange(1.0, 5)),)),
     "variance": (np.var, (VECTOR,)),
     "norm": (np.linalg.norm, (VECTOR,)),
+    "digits lost to a large constant": (lambda x: (x + 1e6) - 1e6, (VECTOR,)),
+    "digits lost in (exp(x) - 1) / x": (lambda x: (np.exp(x) - 1) / x, (VECTOR * 1e-5,)),
     "near a kink": (lambda x: tm.relu(x) ** 2 + np.abs(x), (np.array([1e-6, 1.0, -2.0]),)),
 }
 
@@ -238,12 +240,6 @@ SOUND = {
 def test_a_sound_function_passes(case, method):
     f, args = case
     check = tm.check_grad(f, *args, method=method)
-    assert check.ok, check
-
-
-def test_cancellation_passes():
-    """(exp(x) - 1) / x at 1e-5 has lost a third of its digits: what rounding did is no error of the rules."""
-    check = tm.check_grad(lambda x: (np.exp(x) - 1) / x, VECTOR * 1e-5)
     assert check.ok, check
 
 
@@ -264,8 +260,7 @@ def random_function(rng):
     return f
 
 
-@pytest.mark.parametrize("method", ["auto", "differences"])
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize(("seed", "method"), [*((i, "auto") for i in range(30)), *((i, "differences") for i in range(10))])
 def test_random_functions_pass(seed, method):
     rng = np.random.default_rng(seed)
     check = tm.check_grad(random_function(rng), rng.normal(size=(3, 3)), rng.normal(size=(3, 3)), method=method)
@@ -412,8 +407,8 @@ def test_it_names_the_worst(monkeypatch):
     assert "at first[1, 2], order 1" in first
     assert header.split() == ["order", "where", "exact", "approximate", "difference", "error"]
     assert row.split()[:3] == ["1", "first[1,", "2]"]
-    assert float(row.split()[3]) == check.worst.exact
-    assert float(row.split()[4]) == check.worst.approximate
+    assert float(row.split()[3]) == pytest.approx(check.worst.exact, rel=1e-15)
+    assert float(row.split()[4]) == pytest.approx(check.worst.approximate, rel=1e-15)
 
 
 def test_the_report_is_short_and_aligned():

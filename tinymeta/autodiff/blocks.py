@@ -30,7 +30,7 @@ import numpy as np
 
 from . import tree
 from .reverse import sweep
-from .tensor import Operation, Tensor, data_of, is_tracing, now, operation, own, tensor
+from .tensor import NotAnalytic, Operation, Tensor, data_of, is_tracing, now, operation, own, tensor
 
 
 class Graph(NamedTuple):
@@ -266,12 +266,64 @@ def _to_front(x: Any, axis: int) -> Any:
 
 
 # ## Your own operation
+# Its inputs are the leaves of its arguments; its value is a bundle, followed by the structure of y.
+class Custom(Operation):
+    """The operation that `custom_vjp` makes of a forward and a rule."""
+
+    def __init__(self, forward: Callable[..., Any], rule: Callable[..., Any]):
+        name = getattr(forward, "__name__", "custom_vjp")
+        super().__init__(functools.partial(_on_leaves, forward, name), name)
+        self.holomorphic(functools.partial(_on_complex_leaves, forward, name))
+        self.vjp = rule
+
+    def pull(self, y_bars: Any, y: Any, inputs: Sequence[Any], params: dict[str, Any], wanted: list[bool]) -> list[Any]:
+        """Call the user's rule with containers like the user's."""
+        *values, built = data_of(y)
+        ys = [item(y, index=i) for i in range(len(values))] if type(y) is Tensor else values
+        bars = [y_bars.get(i, np.zeros_like(value)) for i, value in enumerate(values)]
+        xs = tree.unflatten(params["structure"], inputs)
+        terms = self.vjp(tree.unflatten(built, bars), tree.unflatten(built, ys), *xs)  # type: ignore[misc]
+        if not isinstance(terms, tuple) or len(terms) != len(xs):
+            raise ValueError(f"the rule of {self.name} must return a tuple of {len(xs)} cotangents, one for each argument, got {terms!r}")
+        x_bars = [leaf for bar, x in zip(terms, xs, strict=True) for leaf in self._leaves(bar() if callable(bar) else bar, x)]
+        for x, x_bar in zip(inputs, x_bars, strict=True):  # in the shape of a value, if the arguments were broadcast to it
+            if x_bar is not None and np.shape(x_bar) not in (np.shape(x), *map(np.shape, values)):
+                shapes = f"a cotangent of shape {np.shape(x_bar)} for an argument of shape {np.shape(x)}"
+                raise ValueError(f"the rule of {self.name} returned {shapes}")
+        return [x_bar if want else None for x_bar, want in zip(x_bars, wanted, strict=True)]
+
+    def _leaves(self, x_bar: Any, x: Any) -> list[Any]:
+        leaves, structure = tree.flatten(x)
+        return [None] * len(leaves) if x_bar is None else tree.leaves_like(structure, x_bar, f"a cotangent of {self.name}")
+
+
+def _refuse_captured(y: Any, name: str) -> Any:
+    if any(type(part) is Tensor for part in tree.flatten(y)[0]):
+        raise TypeError(f"{name} uses a Tensor that it was not given: pass it as an argument, or its gradient is lost")
+    return y
+
+
+def _on_leaves(forward: Callable[..., Any], name: str, *leaves: Any, structure: tree.Structure) -> tuple[Any, ...]:
+    outputs, built = tree.flatten(_refuse_captured(forward(*tree.unflatten(structure, leaves)), name))
+    return (*map(own, outputs), built)
+
+
+# For the complex step the forward is given Tensors, so that its kinks go by the real part, as they do elsewhere.
+def _on_complex_leaves(forward: Callable[..., Any], name: str, *leaves: Any, structure: tree.Structure) -> tuple[Any, ...]:
+    try:
+        outputs, built = tree.flatten(forward(*tree.unflatten(structure, map(tensor, leaves))))
+    except TypeError as error:
+        raise NotAnalytic(f"the forward of {name} doesn't run on complex Tensors: {error}") from None
+    return (*(own(data_of(y)) for y in outputs), built)
+
+
 def custom_vjp(forward: Callable[..., Any], rule: Callable[..., Any]) -> Callable[..., Any]:
     r"""An operation of your own: its forward on plain arrays, and the rule that reverses it.
 
     Parameters
     ----------
-    forward : forward(\*xs) -> y, called with plain arrays (in the containers that they came in)
+    forward : forward(\*xs) -> y, called with plain arrays (in the containers that they came in); with complex Tensors by
+        the complex step, if it is written in operations that take them
     rule : rule(y_bar, y, \*xs) -> a tuple with one cotangent for each x, None for zero. Written in NumPy, it is
         called with Tensors if the gradient may be differentiated again. As in the built-in rules, a cotangent may be
         postponed with `lambda:`.
@@ -287,45 +339,15 @@ def custom_vjp(forward: Callable[..., Any], rule: Callable[..., Any]) -> Callabl
     (array(12.), array(12.))
     """
 
-    def checked_forward(*xs: Any) -> Any:
-        y = forward(*xs)
-        if any(type(part) is Tensor for part in tree.flatten(y)[0]):
-            raise TypeError(f"{name} uses a Tensor that it was not given: pass it as an argument, or its gradient is lost")
-        return y
-
-    def on_leaves(*leaves: Any, structure: tree.Structure) -> Any:
-        outputs, made = tree.flatten(checked_forward(*tree.unflatten(structure, leaves)))
-        return (*map(own, outputs), made)
-
-    def rule_on_leaves(y_bars: Any, y: Any, *leaves: Any, structure: tree.Structure) -> tuple[Any, ...]:
-        *values, made = data_of(y)
-        ys = [item(y, index=i) for i in range(len(values))] if type(y) is Tensor else values
-        bars = [y_bars.get(i, np.zeros_like(value)) for i, value in enumerate(values)]
-        xs = tree.unflatten(structure, leaves)
-        terms = rule(tree.unflatten(made, bars), tree.unflatten(made, ys), *xs)
-        if not isinstance(terms, tuple) or len(terms) != len(xs):
-            raise ValueError(f"the rule of {name} must return a tuple of {len(xs)} cotangents, one for each argument, got {terms!r}")
-        terms = [bar() if callable(bar) else bar for bar in terms]
-        x_bars = [leaf for bar, part in zip(terms, structure.children, strict=True)
-                  for leaf in ([None] * len(tree.flatten(tree.unflatten(part, leaves))[0]) if bar is None
-                               else tree.leaves_like(part, bar, f"a cotangent of {name}"))]  # fmt: skip
-        for x, x_bar in zip(leaves, x_bars, strict=True):  # in the shape of a value, if the arguments were broadcast to it
-            if x_bar is not None and np.shape(x_bar) not in (np.shape(x), *map(np.shape, values)):
-                shapes = f"a cotangent of shape {np.shape(x_bar)} for an argument of shape {np.shape(x)}"
-                raise ValueError(f"the rule of {name} returned {shapes}")
-        return tuple(x_bars)
-
-    name = getattr(forward, "__name__", "custom_vjp")
-    made_by = Operation(on_leaves, name).not_analytic()
-    made_by.rule(rule_on_leaves)
+    made = Custom(forward, rule)
 
     @functools.wraps(forward)
     def custom(*xs: Any) -> Any:
         leaves, structure = tree.flatten(xs)
         if not any(type(x) is Tensor for x in leaves):
-            return checked_forward(*xs)
-        bundle = made_by(*leaves, structure=structure)
-        *values, made = bundle.data
-        return tree.unflatten(made, [item(bundle, index=i) for i in range(len(values))])
+            return _refuse_captured(forward(*xs), made.name)
+        bundle = made(*leaves, structure=structure)
+        *values, built = bundle.data
+        return tree.unflatten(built, [item(bundle, index=i) for i in range(len(values))])
 
     return custom

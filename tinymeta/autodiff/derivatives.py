@@ -136,6 +136,8 @@ def gradients(output: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
     >>> dy.value, ddy.value
     (array(27.), array(18.))
     """
+    if type(inputs) is Tensor:
+        raise TypeError("gradients takes a sequence of inputs: write tm.gradients(output, [x])")
     for i, x in enumerate(inputs):
         if type(x) is not Tensor or x.dtype.kind not in "fc":
             raise TypeError(f"gradients: inputs[{i}] must be a Tensor of floats, got {describe(data_of(x))}")

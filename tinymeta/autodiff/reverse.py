@@ -50,11 +50,15 @@ def path(outputs: Sequence[Tensor], inputs: Sequence[Tensor], partial: bool = Fa
         node = seen[index]
         if index in reached:
             between.append(node)
-        elif node.op is not None and node.op.vjp is not None and not (type(node.data) is np.ndarray and node.data.dtype.kind in "biu"):
-            if any(type(x) is Tensor and x.index in reached for x in node.inputs):
-                reached.add(index)
-                between.append(node)
+        elif _leads_on(node) and any(type(x) is Tensor and x.index in reached for x in node.inputs):
+            reached.add(index)
+            between.append(node)
     return between
+
+
+def _leads_on(node: Tensor) -> bool:
+    """Whether a cotangent goes through: integers and booleans have none, and what has no rule ends it."""
+    return node.op is not None and node.op.vjp is not None and not (type(node.data) is np.ndarray and node.data.dtype.kind in "biu")
 
 
 def sweep(
@@ -62,9 +66,10 @@ def sweep(
 ) -> list[Any]:
     """The cotangents of `inputs`, given those of `outputs`; None where no way leads.
 
-    With `further`, the rules are given the nodes, and the cotangents can be differentiated again; otherwise the nodes' data,
-    and only what comes in as a Tensor (a given cotangent, one that a rule of the user's captures) stays one. Where one input was computed
-    from another, the derivatives are total: the other's includes the way through the one. With `partial` it doesn't.
+    With `further`, the rules are given the nodes, and the cotangents can be differentiated again; otherwise the nodes'
+    data, and only what comes in as a Tensor (a given cotangent, one that a rule of the user's captures) stays one.
+    Where one input was computed from another, the derivatives are total: the other's includes the way through the one.
+    With `partial` it doesn't.
     """
     bars: dict[int, Any] = {}
     for _ in steps(bars, outputs, cotangents, inputs, further, partial):
@@ -89,7 +94,7 @@ def steps(
     wanted = {x.index for x in inputs}
     while nodes:
         node = nodes.pop()
-        if node.index in bars and node.op is not None and node.op.vjp is not None and not (partial and node.index in wanted):
+        if node.index in bars and _leads_on(node) and not (partial and node.index in wanted):
             c_bar = bars[node.index] if node.index in wanted else bars.pop(node.index)
             _apply_rule(node, c_bar, bars, reached, further)
             yield node

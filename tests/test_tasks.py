@@ -1,0 +1,79 @@
+"""Where tasks come from: ranges, shapes, seeds, and the formulas behind them."""
+
+import numpy as np
+import pytest
+
+import tinymeta as tm
+from tinymeta.tasks import Data, Task, quadratics, sinusoids
+
+
+# ## Sinusoids
+def test_the_shapes_of_a_batch():
+    task = sinusoids.draw(np.random.default_rng(0), 25, support=5, query=7)
+    assert isinstance(task, Task) and isinstance(task.support, Data)
+    assert task.support.x.shape == task.support.y.shape == (25, 5, 1)
+    assert task.query.x.shape == task.query.y.shape == (25, 7, 1)
+    assert sinusoids.draw(np.random.default_rng(0), 2).support.x.shape == sinusoids.draw(np.random.default_rng(0), 2).query.x.shape == (2, 10, 1)
+
+
+def test_the_ranges_of_the_paper_are_filled_and_kept():
+    waves = sinusoids.draw_waves(np.random.default_rng(0), 100_000)
+    task = sinusoids.draw(np.random.default_rng(0), 10_000)
+    for values, low, high in [(waves.amplitude, 0.1, 5), (waves.phase, 0, np.pi), (task.support.x, -5, 5), (task.query.x, -5, 5)]:
+        width = high - low
+        assert low <= values.min() < low + 1e-3 * width and high - 1e-3 * width < values.max() <= high
+        counts = np.histogram(values, 10, (low, high))[0]
+        np.testing.assert_allclose(counts / values.size, 0.1, atol=0.005)
+
+
+def test_support_and_query_lie_on_the_same_wave():
+    task = sinusoids.draw(np.random.default_rng(1), 50, support=20, query=20)
+    for i in range(50):
+        # A sin(x - p) = a sin x + b cos x: fit a and b to the support, and predict the query.
+        features = lambda x: np.hstack([np.sin(x), np.cos(x)])
+        coefficients = np.linalg.lstsq(features(task.support.x[i]), task.support.y[i], rcond=None)[0]
+        np.testing.assert_allclose(features(task.query.x[i]) @ coefficients, task.query.y[i], atol=1e-12)
+        amplitude, phase = np.hypot(*coefficients[:, 0]), np.arctan2(-coefficients[1, 0], coefficients[0, 0])
+        assert 0.1 <= amplitude <= 5 and -1e-9 <= phase <= np.pi + 1e-9
+
+
+def test_a_wave_at_a_point():
+    waves = sinusoids.Waves(np.array([2.0, 3.0]), np.array([0.0, np.pi / 2]))
+    data = waves.at(np.array([[[np.pi / 2]], [[np.pi]]]))
+    np.testing.assert_allclose(data.y, [[[2.0]], [[3.0]]], rtol=1e-15)
+
+
+def test_waves_differ_from_task_to_task_and_so_do_points():
+    task = sinusoids.draw(np.random.default_rng(0), 25)
+    assert len(np.unique(task.support.x)) == len(np.unique(task.query.x)) == 250
+    assert not np.isin(task.support.x, task.query.x).any()
+
+
+@pytest.mark.parametrize("draw", [lambda rng: sinusoids.draw(rng, 3), lambda rng: quadratics.draw(rng, 3)])
+def test_the_same_seed_gives_the_same_tasks(draw):
+    same, again, other = (tm.ravel(draw(np.random.default_rng(seed)))[0] for seed in (0, 0, 1))
+    assert same.tolist() == again.tolist() and not np.any(same == other)
+
+
+# ## Quadratics
+@pytest.mark.parametrize("n, condition", [(2, 10.0), (6, 10.0), (6, 100.0), (1, 10.0)])
+def test_the_spectrum(n, condition):
+    task = quadratics.draw(np.random.default_rng(0), n, condition)
+    for matrix in (task.A, task.C):
+        np.testing.assert_allclose(np.linalg.eigvalsh(matrix), np.linspace(1 / condition, 1, n), rtol=1e-12)
+        np.testing.assert_allclose(matrix, matrix.T, rtol=1e-13)
+    assert task.b.shape == task.d.shape == (n,)
+    assert n == 1 or np.linalg.norm(task.A - task.C) > 0.1 and np.linalg.norm(task.b - task.d) > 0.1
+
+
+def test_the_losses_and_their_derivatives():
+    task = quadratics.draw(np.random.default_rng(0), 4)
+    phi = np.random.default_rng(1).standard_normal(4)
+    inner = 0.5 * sum(phi[i] * task.A[i, j] * phi[j] for i in range(4) for j in range(4)) - sum(task.b * phi)
+    away = phi - task.d
+    outer = 0.5 * sum(away[i] * task.C[i, j] * away[j] for i in range(4) for j in range(4))
+    np.testing.assert_allclose(quadratics.inner(phi, None, task), inner, rtol=1e-13)
+    np.testing.assert_allclose(quadratics.outer(phi, None, task), outer, rtol=1e-13)
+    np.testing.assert_allclose(tm.grad(quadratics.inner)(phi, None, task), task.A @ phi - task.b, rtol=1e-13)
+    np.testing.assert_allclose(tm.grad(quadratics.outer)(phi, None, task), task.C @ away, rtol=1e-13)
+    np.testing.assert_allclose(tm.hessian(quadratics.inner)(phi, None, task), task.A, rtol=1e-12)
