@@ -105,8 +105,8 @@ class Progress:
             return
         self.shown = now
         rate = done / (now - self.begun)
-        left = (self.total - done) / rate
-        line = (f"{self.label}: {done}/{self.total}, {rate:.0f} iterations a second, {left // 60:.0f}:{left % 60:02.0f} left, "
+        minutes, seconds = divmod(round((self.total - done) / rate), 60)
+        line = (f"{self.label}: {done}/{self.total}, {rate:.0f} iterations a second, {minutes}:{seconds:02} left, "
                 f"loss {np.mean(losses[-100:]):.3f}")  # fmt: skip
         print(f"\r\x1b[K{line}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
 

@@ -65,12 +65,12 @@ def run(f: Callable[..., Any], inputs: Sequence[Any]) -> Graph:
 # Its value is a *bundle*, a tuple of arrays, and each output is an `item` of it. The cotangent of a bundle is a dict:
 # from the number of each output that has a cotangent, to the cotangent.
 @operation
-def item(bundle, *, index):
+def item(bundle: tuple[Any, ...], *, index: int) -> Any:
     return bundle[index]
 
 
 @item.rule
-def _(c_bar, c, bundle, *, index):
+def _(c_bar: Any, c: Any, bundle: Any, *, index: int) -> tuple[Any, ...]:
     return ({index: c_bar},)
 
 

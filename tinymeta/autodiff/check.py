@@ -191,8 +191,8 @@ class GradCheck:
                  f"at {self.worst.where}, order {self.worst.order}",
                  f"{len(self.rows)} derivatives{choice}, against {name}; the worst of each order:",
                  f"order  {'where':<{width}} {'exact':>23} {'approximate':>23} {'difference':>11} {'error':>8}"]  # fmt: skip
-        lines += [f"{r.order:>5}  {r.where:<{width}} {r.exact:>23.16g} {r.approximate:>23.16g} {r.exact - r.approximate:>11.1e} {r.error:>8.1e}"
-                  for r in worst]  # fmt: skip
+        lines += [f"{row.order:>5}  {row.where:<{width}} {row.exact:>23.16g} {row.approximate:>23.16g} "
+                  f"{row.exact - row.approximate:>11.1e} {row.error:>8.1e}" for row in worst]  # fmt: skip
         return "\n".join(lines)
 
     def plot(self, ax: Any = None) -> Any:

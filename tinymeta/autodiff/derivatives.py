@@ -37,12 +37,12 @@ def enter(x: Any, name: str) -> Tensor:
         return identity(x)
     if type(x) is int:
         x = float(x)  # 3 means 3.0
-    array = x if type(x) is float else np.asarray(x)
-    if type(x) is not float and array.dtype.kind != "f":
-        advice = "take a real function of its real and imaginary parts" if array.dtype.kind == "c" else "convert it with .astype(float)"
+    kind = np.asarray(x).dtype.kind
+    if kind != "f":
+        advice = "take a real function of its real and imaginary parts" if kind == "c" else "convert it with .astype(float)"
         raise TypeError(f"can't differentiate with respect to {name}: it is {describe(x)}, and only real floats have derivatives; "
                         f"{advice}, or leave it out of argnums")  # fmt: skip
-    return tensor(array)
+    return tensor(x)
 
 
 def leave(x: Any, start: float) -> Any:
@@ -78,7 +78,8 @@ class _Run:
         result = f(*given, **kwargs)
         if has_aux and not (isinstance(result, tuple) and len(result) == 2):
             raise TypeError("with has_aux=True the function must return a pair (value, aux)")
-        self.value, self.aux = result if has_aux else (result, None)
+        self.value: Any = result[0] if has_aux else result
+        self.aux: Any = result[1] if has_aux else None
         self.outputs, self.structure = tree.flatten(self.value)
         self.nodes = [y for y in self.outputs if type(y) is Tensor]
         self.outside = any(y.oldest < self.start for y in self.nodes)

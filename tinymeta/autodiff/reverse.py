@@ -102,6 +102,7 @@ def steps(
 
 def _apply_rule(node: Tensor, c_bar: Any, bars: dict[int, Any], reached: set[int], further: bool) -> None:
     r"""One step of the sweep: $\bar c$ becomes a term of the cotangent of each input that leads on."""
+    assert node.op is not None
     c, inputs = (node, node.inputs) if further else (node.data, [data_of(x) for x in node.inputs])
     wanted = [type(x) is Tensor and x.index in reached for x in node.inputs]
     for x, x_bar in zip(node.inputs, node.op.pull(c_bar, c, inputs, node.params, wanted), strict=True):

@@ -29,7 +29,7 @@ class Structure(NamedTuple):
 
     kind: type | None  # None marks a leaf
     keys: tuple[Any, ...] = ()
-    children: tuple[Structure, ...] = ()  # type: ignore[misc]
+    children: tuple[Structure, ...] = ()
 
     def __repr__(self) -> str:
         return repr(unflatten(self, itertools.repeat(_Star())))
@@ -87,7 +87,7 @@ def _unflatten(structure: Structure, leaves: Iterator[Any]) -> Any:
         return dict(zip(keys, built, strict=True))
     if kind is type(None):
         return None
-    return kind(*built) if hasattr(kind, "_fields") else kind(built)
+    return kind(*built) if hasattr(kind, "_fields") else kind(built)  # type: ignore[call-arg]
 
 
 def leaves_like(structure: Structure, tree: Any, name: str = "the tree") -> list[Any]:

@@ -156,7 +156,8 @@ def _diagonal_places(rows, columns, offset):
 @implements(np.diagonal)
 def diagonal(a, offset=0, axis1=0, axis2=1):
     a = np.moveaxis(a, (axis1, axis2), (-2, -1))
-    return a[(..., *_diagonal_places(*a.shape[-2:], offset))]
+    i, j = _diagonal_places(*a.shape[-2:], offset)
+    return a[..., i, j]
 
 
 @implements(np.linalg.diagonal)

@@ -173,8 +173,12 @@ def concatenate_(*parts, axis):
 @concatenate_.rule
 def _(c_bar, c, *parts, axis):
     ends = np.cumsum([np.shape(part)[axis] for part in parts]).tolist()
-    before = (slice(None),) * axis
-    return tuple(c_bar[(*before, slice(end - np.shape(part)[axis], end))] for part, end in zip(parts, ends, strict=True))
+    return tuple(cut(c_bar, end - np.shape(part)[axis], end, axis) for part, end in zip(parts, ends, strict=True))
+
+
+def cut(a, start, end, axis):
+    """a[..., start:end, ...] at an axis."""
+    return a[(slice(None),) * axis + (slice(start, end),)]
 
 
 @implements(np.concatenate)
@@ -210,8 +214,7 @@ def split(a, indices_or_sections, axis=0):
             raise ValueError(f"split: an axis of length {n} doesn't divide into {indices_or_sections} equal parts")
         indices_or_sections = range(0, n, n // indices_or_sections)[1:]
     bounds = [0, *indices_or_sections, n]
-    before = (slice(None),) * axis
-    return [a[(*before, slice(start, end))] for start, end in itertools.pairwise(bounds)]
+    return [cut(a, start, end, axis) for start, end in itertools.pairwise(bounds)]
 
 
 # ## The rest, composed
