@@ -68,7 +68,8 @@ def test_the_strength_of_ridge_regression(strength):
     truth = each.sum(axis=1) if np.ndim(strength) == 0 else each
     J = implicit.root_jacobian(lambda w, strength: tm.grad(ridge_loss)(w, strength), w, strength)
     assert relative_error(J, truth) < 1e-12
-    problem = tm.Bilevel(ridge_loss, lambda w, strength, task: 0.5 * np.sum((w - 1) ** 2) + np.sum(strength**2), init=lambda *_: np.zeros(4))
+    outer = lambda w, strength, task: 0.5 * np.sum((w - 1) ** 2) + np.sum(strength**2)
+    problem = tm.Bilevel(ridge_loss, outer, init=lambda *_: np.zeros(4))
     for solver in ("cholesky", "lu"):
         result = implicit.meta_gradient(problem, strength, None, solver=solver)
         assert relative_error(result.phi, w) < 1e-12
@@ -104,7 +105,8 @@ def test_a_condition_without_theta_has_solutions_that_do_not_move():
 
 
 def test_a_root_that_is_none():
-    with pytest.warns(RuntimeWarning, match=r"phi does not solve g\(phi, theta\) = 0: the solution is about 1.* away.*solve to a smaller residual"):
+    message = r"phi does not solve g\(phi, theta\) = 0: the solution is about 1.* away.*solve to a smaller residual"
+    with pytest.warns(RuntimeWarning, match=message):
         implicit.root_jacobian(lambda y, x: x**2 + y**2 - 25, 6.0, 3.0)
 
 

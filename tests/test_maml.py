@@ -6,7 +6,7 @@ import pytest
 import tinymeta as tm
 from tinymeta import maml
 from tinymeta.autodiff.check import approximate_gradient
-from tinymeta.tasks import Task, quadratics, sinusoids
+from tinymeta.tasks import quadratics, sinusoids
 
 N, STEPS, ALPHA = 6, 5, 0.3
 rng = np.random.default_rng(0)
@@ -180,7 +180,8 @@ def test_the_graph_and_the_recursion_agree(order, truncate):
     assert relative_error(one.grad, other.grad) < 1e-12
     assert tm.tree.flatten(one.grad)[1] == tm.tree.flatten(nested_theta())[1] == tm.tree.flatten(other.grad)[1]
     assert one.value == other.value and relative_error(one.phi, other.phi) == 0
-    assert one.info["hessian_products"] == other.info["hessian_products"] == (0 if order == 1 else min(4, 4 if truncate is None else truncate))
+    products = 0 if order == 1 else 4 if truncate is None else min(4, truncate)
+    assert one.info["hessian_products"] == other.info["hessian_products"] == products
     assert one.info["inner_losses"] == other.info["inner_losses"] and len(one.info["inner_losses"]) == 5
 
 
@@ -273,7 +274,7 @@ def test_the_objective_traced_and_mapped_is_the_objective():
     eager_value, eager_gradient = tm.value_and_grad(mean)(theta, tasks)
     assert value == eager_value and relative_error(gradient, eager_gradient) == 0
     # ... and both are the mean over single tasks.
-    singles = [maml.meta_gradient(problem, theta, Task(*tm.tree.map(lambda x: x[i], tuple(tasks))), steps=2, lr=nested_rate) for i in range(4)]
+    singles = [maml.meta_gradient(problem, theta, tm.tree.map(lambda x, i=i: x[i], tasks), steps=2, lr=nested_rate) for i in range(4)]
     assert relative_error(value, np.mean([single.value for single in singles])) < 1e-14
     assert relative_error(gradient, tm.tree.map(lambda *parts: sum(parts) / 4, *(single.grad for single in singles))) < 1e-13
 
@@ -307,6 +308,11 @@ def test_the_graph_grows_with_the_steps_and_the_recursion_does_not():
 def test_arguments_that_make_no_sense(by, wrong, message):
     with pytest.raises(ValueError, match=message):
         maml.meta_gradient(QUADRATIC, THETA, TASK, **({"steps": 1, "lr": ALPHA, "by": by} | wrong))
+
+
+def test_numpys_integers_are_integers():
+    one, other = (maml.meta_gradient(QUADRATIC, THETA, TASK, steps=kind(3), lr=ALPHA, truncate=kind(2)).phi for kind in (int, np.int64))
+    assert one.tolist() == other.tolist()
 
 
 def test_an_unknown_method():

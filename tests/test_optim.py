@@ -58,7 +58,7 @@ def test_adam_without_arguments_is_the_papers():
 def test_nested_parameters_are_updated_leaf_by_leaf_and_nothing_in_place(optimizer):
     theta = {"layers": [np.array([[1.0, 2.0]]), (np.array(3.0), None)], "none": {}}
     gradient = {"layers": [np.array([[0.5, -1.0]]), (np.array(2.0), None)], "none": {}}
-    flat, unravel = tm.ravel(theta)
+    flat = tm.ravel(theta)[0]
     kept = flat.copy()
     nested = two_steps(optimizer, theta, gradient, gradient)[-1]
     vector = two_steps(optimizer, flat, *[tm.ravel(gradient)[0]] * 2)[-1]

@@ -20,8 +20,9 @@ def draw(rng, count):
 START = {"W": np.zeros(2)}
 
 
-def fit(iterations=20, draw=draw, optimizer=optim.adam(0.1), seed=0, quiet=True, **options):
-    return train.fit(loss, START, draw, optimizer, iterations=iterations, meta_batch=5, rng=np.random.default_rng(seed), quiet=quiet, **options)
+def fit(iterations=20, draw=draw, optimizer=None, seed=0, quiet=True, **options):
+    rng = np.random.default_rng(seed)
+    return train.fit(loss, START, draw, optimizer or optim.adam(0.1), iterations=iterations, meta_batch=5, rng=rng, quiet=quiet, **options)
 
 
 def test_it_is_the_loop_that_one_would_write():
@@ -88,7 +89,8 @@ def test_ctrl_c_ends_it_with_what_there_is_by_then(made):
 
 # ## Divergence
 def test_a_diverging_loss_is_an_error_with_advice():
-    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match=r"the loss is inf in iteration \d+: .*learning rate is probably too large"):
+    message = r"the loss is inf in iteration \d+: .*learning rate is probably too large"
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match=message):
         fit(10_000, optimizer=optim.sgd(10.0))
 
 

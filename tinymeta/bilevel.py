@@ -5,7 +5,8 @@ Learning to learn is one optimisation around another. For a task $\mathcal T$, t
 $\phi$ to what is given (the support set); the *outer* level judges the result on what is asked (the query set), and
 asks how the meta-parameters $\theta$ should change:
 
-$$ \min_\theta\; \mathbb E_{\mathcal T}\, F(\theta; \mathcal T), \qquad F(\theta; \mathcal T) = f(\phi_{\mathcal T}(\theta), \theta, \mathcal T), \qquad
+$$ \min_\theta\; \mathbb E_{\mathcal T}\, F(\theta; \mathcal T), \qquad
+   F(\theta; \mathcal T) = f(\phi_{\mathcal T}(\theta), \theta, \mathcal T), \qquad
    \phi_{\mathcal T}(\theta) \approx \arg\min_\phi L(\phi, \theta, \mathcal T). $$
 
 The chain rule gives the meta-gradient its two parts, a direct one and one through the adapted parameters:

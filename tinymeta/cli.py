@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\ntinymeta: interrupted; nothing was written", file=sys.stderr)
         return 130
     except OSError as error:
-        print(f"tinymeta: can't write {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"tinymeta: can't write {error.filename or 'the output'}: {error.strerror}", file=sys.stderr)
         return 2
 
 

@@ -68,7 +68,8 @@ def root_jacobian(g: Callable[[Any, Any], Any], phi: Any, theta: Any) -> Any:
     residual = equations(phi_vector, theta_vector)
     if residual.shape != phi_vector.shape:
         raise ValueError(f"g has {residual.size} equations for {phi_vector.size} unknowns: the theorem needs as many as unknowns")
-    # $$ J_\phi = \frac{\partial g}{\partial \phi}, \qquad J_\theta = \frac{\partial g}{\partial \theta}, \qquad J_\phi \frac{d\phi^\star}{d\theta} = -J_\theta $$
+    # $$ J_\phi = \frac{\partial g}{\partial \phi}, \qquad J_\theta = \frac{\partial g}{\partial \theta}, \qquad
+    #    J_\phi \frac{d\phi^\star}{d\theta} = -J_\theta $$
     J_phi, J_theta = jacobian(equations, argnums=(0, 1))(phi_vector, theta_vector)
     step = _solve_lu(J_phi, residual)
     _warn_if_far(step, phi_vector, "g(phi, theta) = 0")
@@ -132,8 +133,8 @@ def solve_inner(problem: Bilevel, theta: Any, task: Any) -> Any:
 # ## The meta-gradient
 # Put $d\phi^\star / d\theta = -H^{-1} M$, with $M = \nabla^2_{\phi\theta} L$, into the chain rule:
 # $$ \frac{dF}{d\theta} = \frac{\partial f}{\partial \theta} - M^\top H^{-\top} \frac{\partial f}{\partial \phi}. $$
-# Read from the right: *one* solve with a vector, $H v = \partial f / \partial \phi$, and one product with $M^\top$. The matrix $d\phi^\star / d\theta$,
-# a column for each element of $\theta$, is never formed.
+# Read from the right: *one* solve with a vector, $H v = \partial f / \partial \phi$, and one product with $M^\top$. The matrix
+# $d\phi^\star / d\theta$, a column for each element of $\theta$, is never formed.
 def meta_gradient(
     problem: Bilevel, theta: Any, task: Any, *, phi: Any = None, solver: str = "cholesky", damping: float = 0.0
 ) -> MetaGradient:
@@ -212,8 +213,9 @@ def _info(H: np.ndarray, residual: np.ndarray, step: np.ndarray) -> Info:
 def _warn_if_far(step: np.ndarray, phi: np.ndarray, condition: str) -> None:
     distance, size = np.linalg.norm(step), np.linalg.norm(phi)
     if distance > 1e-4 * (1 + size):
-        warnings.warn(f"phi does not solve {condition}: the solution is about {distance:.1e} away (phi has norm {size:.1e}). The "
-                      "implicit derivative belongs to the solution; solve to a smaller residual first", RuntimeWarning, stacklevel=3)  # fmt: skip
+        warnings.warn(f"phi does not solve {condition}: the solution is about {distance:.1e} away (phi has norm {size:.1e}). "
+                      "The implicit derivative belongs to the solution; solve to a smaller residual first",
+                      RuntimeWarning, stacklevel=3)  # fmt: skip
 
 
 # ## Solvers

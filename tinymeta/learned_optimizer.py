@@ -4,7 +4,8 @@ r"""
 Gradient descent is one update rule; a small recurrent network can learn another. Its weights are the meta-parameters
 $\theta$; what it updates are the task's parameters $\phi$. In each step it is shown where it stands, the loss, and the gradient:
 
-$$ g_t = \nabla_\phi L(\phi_t), \qquad (\Delta\phi_t, s_{t+1}) = U_\theta(\phi_t, L_t, g_t, s_t), \qquad \phi_{t+1} = \phi_t - \Delta\phi_t. $$
+$$ g_t = \nabla_\phi L(\phi_t), \qquad (\Delta\phi_t, s_{t+1}) = U_\theta(\phi_t, L_t, g_t, s_t), \qquad
+   \phi_{t+1} = \phi_t - \Delta\phi_t. $$
 
 $U_\theta$ is *coordinatewise*: one LSTM with the same weights for every coordinate of $\phi$, each with a state of its own. So it can
 be applied to any number of parameters. It is trained on the query loss after the steps on the support set,

@@ -158,15 +158,18 @@ def _by_graph(problem: Bilevel, theta: Any, task: Any, steps: int, lr: LearningR
 # ## By the recursion
 # Let $\lambda_t = (d F / d \phi_t)$, the change of F if $\phi_t$ were moved and all later steps made as before. A step is
 # $\phi_{t+1} = \phi_t - \alpha\, g_t$ with $g_t = \nabla_\phi L(\phi_t, \theta)$, so
-# $$ d\phi_{t+1} = d\phi_t - \alpha\,(H_t\, d\phi_t + M_t\, d\theta) - g_t\, d\alpha, \qquad H_t = \nabla^2_{\phi\phi} L, \quad M_t = \nabla^2_{\phi\theta} L, $$
+# $$ d\phi_{t+1} = d\phi_t - \alpha\,(H_t\, d\phi_t + M_t\, d\theta) - g_t\, d\alpha, \qquad
+#    H_t = \nabla^2_{\phi\phi} L, \quad M_t = \nabla^2_{\phi\theta} L, $$
 # and pairing this with $\lambda_{t+1}$ gives what each of the three receives:
-# $$ \lambda_t = \lambda_{t+1} - H_t\,(\alpha \lambda_{t+1}), \qquad \bar\theta \mathrel{-}= M_t^\top (\alpha \lambda_{t+1}), \qquad \bar\alpha \mathrel{-}= g_t\, \lambda_{t+1}. $$
+# $$ \lambda_t = \lambda_{t+1} - H_t\,(\alpha \lambda_{t+1}), \qquad \bar\theta \mathrel{-}= M_t^\top (\alpha \lambda_{t+1}), \qquad
+#    \bar\alpha \mathrel{-}= g_t\, \lambda_{t+1}. $$
 # For a number alpha the first is $(I - \alpha H_t)\,\lambda_{t+1}$. No matrix is formed: both products are the gradient of the
 # scalar $\langle \nabla_\phi L(\phi, \theta), \alpha \lambda_{t+1} \rangle$, with respect to $\phi$ and to $\theta$.
 def _by_recursion(problem: Bilevel, theta: Any, task: Any, steps: int, lr: LearningRate, order: int, truncate: int | None) -> MetaGradient:
     phis, gradients = inner_steps(problem, theta, task, steps=steps, lr=lr)
     alpha = learning_rates(lr, theta, phis[0])
-    # $$ \lambda_K = \frac{\partial f}{\partial \phi}(\phi_K, \theta), \qquad \bar\theta = \frac{\partial f}{\partial \theta}(\phi_K, \theta), \qquad \bar\alpha = 0 $$
+    # $$ \lambda_K = \frac{\partial f}{\partial \phi}(\phi_K, \theta), \qquad
+    #    \bar\theta = \frac{\partial f}{\partial \theta}(\phi_K, \theta), \qquad \bar\alpha = 0 $$
     value, (lambda_, theta_bar) = value_and_grad(problem.outer, argnums=(0, 1))(phis[-1], theta, task)
     alpha_bar = tree.map(np.zeros_like, phis[-1])
     products = nodes = 0
@@ -216,9 +219,9 @@ def _info(problem: Bilevel, phis: list[Any], theta: Any, task: Any, products: in
 
 
 def _check_steps(steps: int, order: int, truncate: int | None) -> None:
-    if not isinstance(steps, int) or steps < 0:
+    if not isinstance(steps, (int, np.integer)) or steps < 0:
         raise ValueError(f"steps={steps!r}: the number of inner steps is an integer, 0 or more")
     if order not in (1, 2):
         raise ValueError(f"order={order!r}: 2 is the gradient, 1 drops the second derivatives")
-    if truncate is not None and (not isinstance(truncate, int) or truncate < 0):
+    if truncate is not None and (not isinstance(truncate, (int, np.integer)) or truncate < 0):
         raise ValueError(f"truncate={truncate!r}: the number of last steps to differentiate is an integer, 0 or more; None for all")

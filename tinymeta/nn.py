@@ -7,6 +7,7 @@ Everything is a plain function of parameters in nested containers, written in Nu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ def initialize_mlp(
     >>> [layer["W"].shape for layer in initialize_mlp(np.random.default_rng(0), (1, 40, 40, 1))]
     [(1, 40), (40, 40), (40, 1)]
     """
-    return [{"W": weights(rng, (m, n)), "b": np.zeros(n)} for m, n in zip(sizes, sizes[1:], strict=False)]
+    return [{"W": weights(rng, (m, n)), "b": np.zeros(n)} for m, n in pairwise(sizes)]
 
 
 def mlp(theta: Sequence[Any], x: Any, activation: Callable[[Any], Any] = relu) -> Any:

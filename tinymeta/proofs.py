@@ -5,8 +5,8 @@ Each estimator on a small network and a sinusoid task, against two oracles that 
 central differences of the outer loss, and its complex step. To differentiate the *implicit* outer loss by differences means to
 solve the inner problem anew at each shifted $\theta$. And each on a quadratic, against its closed form:
 
-- MAML: $\phi_K - \phi^\star = (I - \alpha A)^K (\theta - \phi^\star)$, so $\frac{dF}{d\theta} = (I - \alpha A)^K g$, where g is the outer gradient
-  at $\phi_K$; first order is g itself;
+- MAML: $\phi_K - \phi^\star = (I - \alpha A)^K (\theta - \phi^\star)$, so $\frac{dF}{d\theta} = (I - \alpha A)^K g$, where g is the outer
+  gradient at $\phi_K$; first order is g itself;
 - iMAML: $(A + \lambda I)\,\phi^\star = b + \lambda\theta$, so $\frac{dF}{d\theta} = \lambda (A + \lambda I)^{-1} g$;
 - the learned optimizer with output weights 0 makes the constant step $\Delta\phi = s\,\beta$ from its output bias $\beta$ (s is the output
   scale): $\phi_K = \phi_0 - K s \beta \mathbf 1$, so $\frac{dF}{d\beta} = -K s\,\mathbf 1^\top g$.
@@ -156,8 +156,8 @@ def table(checks: list[Check]) -> str:
     """The checks as text: a row for each estimator, a column for each oracle.
 
     >>> print(table([Check("MAML", "complex step", 1e-15)]))
-    relative error against        differences   complex step    closed form
-    MAML                                        1.0e-15 PASS
+    relative error against          differences   complex step    closed form
+    MAML                                          1.0e-15 PASS
     """
     rows: dict[str, dict[str, str]] = {}
     for check in checks:

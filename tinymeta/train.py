@@ -22,6 +22,7 @@ from .machine import trace
 from .optim import Optimizer
 
 Draw = Callable[[np.random.Generator, int], Any]  # (rng, count) -> a batch of tasks, stacked along the first axis
+CLEAR = "\r\x1b[K"  # the terminal's line
 
 
 class Training(NamedTuple):
@@ -108,11 +109,11 @@ class Progress:
         minutes, seconds = divmod(round((self.total - done) / rate), 60)
         line = (f"{self.label}: {done}/{self.total}, {rate:.0f} iterations a second, {minutes}:{seconds:02} left, "
                 f"loss {np.mean(losses[-100:]):.3f}")  # fmt: skip
-        print(f"\r\x1b[K{line}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
+        print(f"{CLEAR}{line}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
 
     def finish(self, done: int, interrupted: bool) -> None:
         """Leave one line about the whole."""
         if not self.quiet:
             seconds = time.monotonic() - self.begun
             end = f"interrupted after {done} of {self.total} iterations" if interrupted else f"{done} iterations"
-            print(f"{chr(13) + chr(27) + '[K' if sys.stderr.isatty() else ''}{self.label}: {end} in {seconds:.1f} s", file=sys.stderr, flush=True)
+            print(f"{CLEAR if sys.stderr.isatty() else ''}{self.label}: {end} in {seconds:.1f} s", file=sys.stderr, flush=True)

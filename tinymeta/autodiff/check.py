@@ -41,7 +41,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import tree
-from .derivatives import _argument_names, grad
+from .derivatives import grad
 from .tensor import NotAnalytic, Tensor, data_of, operation, tensor
 
 STEP = 1e-30  # of the complex step
@@ -274,7 +274,7 @@ def _as_scalar(f: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Callable[[
     vector, unravel = tree.ravel([np.asarray(leaves[i], float) for i in places])
     if not vector.size:
         raise TypeError("check_grad has nothing to differentiate: no argument holds floats")
-    roots = [n for name, arg in zip(_argument_names(f, len(args)), args, strict=True) for n in tree.names(arg, name)]
+    roots = [name for names in tree.argument_names(f, args) for name in names]
     names = [roots[i] + (f"[{', '.join(map(str, index))}]" if index else "") for i in places for index in np.ndindex(np.shape(leaves[i]))]
 
     def outputs(v: Any) -> list[Any]:

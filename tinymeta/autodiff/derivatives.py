@@ -12,7 +12,6 @@ it can be differentiated again. One comparison decides: `output.oldest < start`.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,21 +25,21 @@ from .tensor import SCALARS, Tensor, data_of, describe, now, tensor
 
 
 # ## Into the graph and out of it
-def enter(x: Any, name: str) -> Tensor:
+def enter(x: Any, name: Callable[[], str]) -> Tensor:
     """A new node for an argument: a leaf, or, over a Tensor of an outer derivative, a node of its own on top.
 
     On top, so that x as the argument and the same Tensor captured by the function's code are told apart.
     """
     if type(x) is Tensor:
         if x.dtype.kind not in "fc":
-            raise TypeError(f"can't differentiate with respect to {name}: it is {describe(x.data)}, and only floats have derivatives")
+            raise TypeError(f"can't differentiate with respect to {name()}: it is {describe(x.data)}, and only floats have derivatives")
         return identity(x)
     if type(x) is int:
         x = float(x)  # 3 means 3.0
     kind = np.asarray(x).dtype.kind
     if kind != "f":
         advice = "take a real function of its real and imaginary parts" if kind == "c" else "convert it with .astype(float)"
-        raise TypeError(f"can't differentiate with respect to {name}: it is {describe(x)}, and only real floats have derivatives; "
+        raise TypeError(f"can't differentiate with respect to {name()}: it is {describe(x)}, and only real floats have derivatives; "
                         f"{advice}, or leave it out of argnums")  # fmt: skip
     return tensor(x)
 
@@ -52,26 +51,17 @@ def leave(x: Any, start: float) -> Any:
     return np.array(x, order="C") if isinstance(x, (np.ndarray, np.generic)) or type(x) in (float, complex) else x
 
 
-def _argument_names(f: Callable[..., Any], count: int) -> list[str]:
-    try:
-        names = [p.name for p in inspect.signature(f).parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    except (TypeError, ValueError):
-        names = []
-    return names[:count] + [f"argument {i}" for i in range(len(names), count)]
-
-
 class _Run:
     """One call of `f` with chosen arguments replaced by new nodes."""
 
     def __init__(self, f: Callable[..., Any], args: Sequence[Any], argnums: Sequence[int], kwargs: dict[str, Any], has_aux: bool = False):
         self.start = now()
-        names = _argument_names(f, len(args))
         given = list(args)
         self.leaves: list[list[Tensor]] = []
         self.structures = []
         for i in argnums:
             leaves, structure = tree.flatten(args[i])
-            nodes = [enter(x, name) for x, name in zip(leaves, tree.names(args[i], names[i]), strict=True)]
+            nodes = [enter(x, lambda i=i, k=k: tree.argument_names(f, args)[i][k]) for k, x in enumerate(leaves)]
             given[i] = tree.unflatten(structure, nodes)
             self.leaves.append(nodes)
             self.structures.append(structure)

@@ -131,7 +131,7 @@ def fit(x_bar: Any, x: Tensor, name: str) -> Any:
     """Bring a cotangent to the shape and dtype of the input it belongs to."""
     if type(x_bar) is not np.ndarray and type(x_bar) is not Tensor:
         x_bar = np.asarray(x_bar)
-    shape = x.shape
+    shape, dtype = x.shape, x.dtype
     if x_bar.shape != shape:
         extra = x_bar.ndim - len(shape)
         repeated = tuple(i for i, n in enumerate(x_bar.shape) if i < extra or (shape[i - extra] == 1 and n != 1))
@@ -139,6 +139,6 @@ def fit(x_bar: Any, x: Tensor, name: str) -> Any:
         if extra < 0 or kept != tuple(n for i, n in enumerate(shape) if i + extra not in repeated):
             raise ValueError(f"the rule of {name} returned a cotangent of shape {x_bar.shape} for an input of shape {shape}")
         x_bar = np.reshape(np.sum(x_bar, axis=repeated), shape)
-    if x_bar.dtype.kind != "c" and x_bar.dtype != x.dtype:
-        x_bar = x_bar.astype(x.dtype)
+    if x_bar.dtype != dtype and x_bar.dtype.kind != "c":
+        x_bar = x_bar.astype(dtype)
     return x_bar

@@ -232,11 +232,11 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return np.shape(self.data)
+        return self.data.shape if type(self.data) is np.ndarray else np.shape(self.data)
 
     @property
     def dtype(self) -> np.dtype:
-        return np.result_type(self.data) if type(self.data) is np.ndarray else np.asarray(self.data).dtype
+        return self.data.dtype if type(self.data) is np.ndarray else np.asarray(self.data).dtype
 
     @property
     def ndim(self) -> int:

@@ -14,9 +14,10 @@ is not a container) or a container of trees; None is a container with nothing in
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -133,6 +134,21 @@ def names(tree: Any, root: str = "") -> list[str]:
     fields = hasattr(tree, "_fields")
     return [name for key, child in zip(*found, strict=True)
             for name in names(child, f"{root}.{key}" if fields else f"{root}[{key!r}]")]  # fmt: skip
+
+
+def argument_names(f: Callable[..., Any], args: Sequence[Any]) -> list[list[str]]:
+    """How to write each leaf of each argument of a function, in error messages.
+
+    >>> argument_names(lambda theta, x: None, ({"W": 1.0}, 2.0))
+    [["theta['W']"], ['x']]
+    """
+    try:
+        parameters = inspect.signature(f).parameters.values()
+    except (TypeError, ValueError):  # some of NumPy's functions don't tell
+        parameters = ()  # type: ignore[assignment]
+    roots = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    roots += [f"argument {i}" for i in range(len(roots), len(args))]
+    return [names(arg, root) for root, arg in zip(roots, args, strict=False)]
 
 
 def spread(prefix: Any, tree: Any, name: str) -> list[Any]:

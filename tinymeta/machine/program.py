@@ -20,7 +20,11 @@ import numpy as np
 
 from ..autodiff import tree
 from ..autodiff.blocks import Block, Graph
-from ..autodiff.tensor import Operation, Tensor, data_of, describe
+from ..autodiff.operations.elementwise import identity
+from ..autodiff.tensor import SCALARS, Operation, Tensor, data_of, describe
+
+
+WEAK = {kind.__name__ for kind in SCALARS}  # results that take their neighbours' dtype, as in the graph
 
 
 class Instruction(NamedTuple):
@@ -48,10 +52,14 @@ class Program:
         self.inputs: list[Any] = [data_of(x) for x in graph.inputs]  # examples, for their shapes and dtypes
         self.instructions: list[Instruction] = []
         self.constants: dict[int, Any] = {}
-        self._slots: dict[int, int] = {x.index: slot for slot, x in enumerate(graph.inputs)}
+        self._slots: dict[int, int] = {x.index: slot for slot, x in enumerate(graph.inputs) if type(x) is Tensor}
         self._count = len(graph.inputs)
         self.captured = {self._new(x): x.data for x in graph.captured}
         for node in _in_order(graph):
+            assert node.op is not None
+            if node.op is identity:  # no work: another name for the same slot
+                self._slots[node.index] = self._slot(node.inputs[0])
+                continue
             operands = tuple(self._slot(x) for x in node.inputs)
             body = _body(node.op) if isinstance(node.op, Block) else None
             self.instructions.append(Instruction(self._new(node), node.op, operands, node.params, body, _type(node.data)))
@@ -72,15 +80,17 @@ class Program:
 
     def __call__(self, *args: Any) -> Any:
         """Run on arrays; raises TypeError if they aren't like those that were traced."""
-        leaves = tree.leaves_like(self.structure, args, "the program's arguments")
+        try:
+            leaves = tree.leaves_like(self.structure, args, "the tuple of arguments")
+        except ValueError as error:
+            raise TypeError(f"the program was traced with arguments of another structure: trace again. {error}") from None
         for i, expected in self.static.items():
-            if leaves[i] != expected:
-                raise TypeError(f"the program was traced with {expected!r} as a static argument, and can't run with {leaves[i]!r}: trace again")
-        dynamic = [data_of(x) for i, x in enumerate(leaves) if i not in self.static]
-        for name, x, like in zip(self.names, dynamic, self.inputs, strict=True):
-            if type(like) is not float and _type(np.asarray(x)) != _type(like):
-                raise TypeError(f"the program was traced with {name} as {_type(like)}, and can't run with {describe(x)}: trace again")
-        return tree.unflatten(self.output_structure, [_owned(y) for y in self.run(dynamic)])
+            if type(leaves[i]) is not type(expected) or leaves[i] != expected:
+                given = f"{expected!r} as a static argument, and can't run with {leaves[i]!r}"
+                raise TypeError(f"the program was traced with {given}: trace again")
+        dynamic = [x for i, x in enumerate(leaves) if i not in self.static]
+        inputs = [_input(x, like, name) for x, like, name in zip(dynamic, self.inputs, self.names, strict=True)]
+        return tree.unflatten(self.output_structure, [_owned(y) for y in self.run(inputs)])
 
     def run(self, inputs: Sequence[Any], captured: Sequence[Any] | None = None) -> list[Any]:
         """The outputs for these inputs, leaf by leaf."""
@@ -90,25 +100,41 @@ class Program:
             slots[slot] = value
         for slot, value in zip(self.captured, self.captured.values() if captured is None else captured, strict=True):
             slots[slot] = value
-        for slot, op, operands, params, body, _ in self.instructions:
+        for slot, op, operands, params, body, result in self.instructions:
             values = [slots[i] for i in operands]
-            slots[slot] = op.forward(*values, **params) if body is None else _run_block(op, body, values)
+            value = op.forward(*values, **params) if body is None else _run_block(op, body, values)
+            slots[slot] = np.asarray(value).item() if result in WEAK else value
         return [slots[i] for i in self.outputs]
 
     def __str__(self) -> str:
         return "\n".join(self.listing())
 
     def listing(self, indent: str = "") -> list[str]:
-        """One line an instruction; a block's body indented below its line."""
-        lines = [f"{indent}%{slot:<4} = {name:<32} {_type(x)}" for slot, (name, x) in enumerate(zip(self.names, self.inputs, strict=True))]
-        lines += [f"{indent}%{slot:<4} = {'captured':<32} {_type(x)}" for slot, x in self.captured.items()]
-        lines += [f"{indent}%{slot:<4} = {'constant ' + _short(x):<32} {_type(x)}" for slot, x in self.constants.items()]
-        for slot, op, operands, params, body, result in self.instructions:
-            options = "".join(f" {key}={value}" for key, value in params.items())
-            times = f" {op.length} times" if isinstance(op, Block) and op.length is not None else ""
-            lines.append(f"{indent}%{slot:<4} = {op.name + times + ''.join(f' %{i}' for i in operands) + options:<32} {result}")
+        """One line an instruction: slot, operation, operands and options, type of the result; a block's body indented below.
+
+        A constant number stands where it is used, a constant array has a line of its own.
+        """
+        arrays = {slot: x for slot, x in self.constants.items() if _literal(x) is None}
+        given = [*zip(self.names, self.inputs, strict=True), *(("captured", x) for x in self.captured.values())]
+        rows: list[tuple[int, str, str, str, Program | None]] = [(slot, name, "", _type(x), None) for slot, (name, x) in enumerate(given)]
+        rows += [(slot, "constant", "", _type(x), None) for slot, x in arrays.items()]
+        rows += [(i.slot, i.operation.name, self._operands(i), i.result, i.body) for i in self.instructions]
+        number, name = (max((len(str(row[k])) for row in rows), default=0) for k in (0, 1))
+        operands = max((len(row[2]) for row in rows if len(row[2]) <= 40), default=0)
+        lines = []
+        for slot, operation, what, result, body in rows:
+            lines.append(f"{indent}{'%' + str(slot):<{number + 1}} = {operation:<{name}}  {what:<{operands}}  {result}")
             lines += body.listing(indent + "    | ") if body else []
-        return [*lines, f"{indent}return " + " ".join(f"%{i}" for i in self.outputs)]
+        return [*lines, f"{indent}return " + " ".join(map(self._operand, self.outputs))]
+
+    def _operand(self, slot: int) -> str:
+        return _literal(self.constants.get(slot)) or f"%{slot}"
+
+    def _operands(self, instruction: Instruction) -> str:
+        op = instruction.operation
+        times = [f"{op.length} times"] if isinstance(op, Block) and op.length is not None else []
+        options = [f"{key}={value}" for key, value in instruction.params.items()]
+        return " ".join([*times, *map(self._operand, instruction.operands), *options])
 
     def __len__(self) -> int:
         """The number of instructions, a block's body included once."""
@@ -117,7 +143,7 @@ class Program:
 
 def _in_order(graph: Graph) -> list[Tensor]:
     """The nodes between what a function was given and its outputs, oldest first."""
-    known = {x.index for x in (*graph.inputs, *graph.captured)}
+    known = {x.index for x in (*graph.inputs, *graph.captured) if type(x) is Tensor}
     nodes: dict[int, Tensor] = {}
     waiting = [y for y in graph.outputs if type(y) is Tensor]
     while waiting:
@@ -142,6 +168,18 @@ def _run_block(op: Operation, body: Program, values: list[Any]) -> tuple[Any, ..
     return tuple(np.stack(column) for column in zip(*results, strict=True))
 
 
+def _input(x: Any, like: Any, name: str) -> Any:
+    """An argument as the program takes it: an array, or a Python float where one was traced."""
+    if isinstance(x, Tensor):
+        raise TypeError(f"a program runs on arrays, and {name} is a Tensor, whose gradient would be lost: trace the gradient instead, "
+                        "as in tm.trace(tm.grad(f), ...)")  # fmt: skip
+    if type(like) is float and isinstance(x, (int, float)) and not isinstance(x, bool):
+        return float(x)
+    if type(like) is float or _type(np.asarray(x)) != _type(like):
+        raise TypeError(f"the program was traced with {name} as {_type(like)}, and can't run with {describe(x)}: trace again")
+    return np.asarray(x)
+
+
 def _owned(y: Any) -> Any:
     return np.array(y, order="C") if isinstance(y, (np.ndarray, np.generic, float)) else y
 
@@ -150,5 +188,6 @@ def _type(x: Any) -> str:
     return f"({', '.join(map(_type, x))})" if type(x) is tuple else f"{x.dtype}{list(x.shape)}" if hasattr(x, "dtype") else type(x).__name__
 
 
-def _short(x: Any) -> str:
-    return f"{np.asarray(x).item():.6g}" if np.size(x) == 1 else "array"
+def _literal(x: Any) -> str | None:
+    """How to write a constant in a listing, if it is a number, or None (or a string, which may be an output)."""
+    return None if x is None or np.ndim(x) else f"{x:.6g}" if isinstance(x, (float, np.floating)) else str(x)

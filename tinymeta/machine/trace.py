@@ -12,7 +12,6 @@ from typing import Any
 
 from ..autodiff import tree
 from ..autodiff.blocks import run
-from ..autodiff.derivatives import _argument_names
 from ..autodiff.tensor import data_of, tensor, tracing
 from .program import Program
 
@@ -42,7 +41,7 @@ def trace(f: Callable[..., Any], *args: Any) -> Program:
     ['multiply', 'multiply']
     """
     leaves, structure = tree.flatten(args)
-    names = [name for root, arg in zip(_argument_names(f, len(args)), args, strict=True) for name in tree.names(arg, root)]
+    names = [name for names in tree.argument_names(f, args) for name in names]
     static = {i: x for i, x in enumerate(leaves) if isinstance(x, (bool, int, str))}
     dynamic = [i for i in range(len(leaves)) if i not in static]
 

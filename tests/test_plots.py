@@ -1,0 +1,85 @@
+"""Figures: where they are written, that they are closed, and what is in the main job's."""
+
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from tinymeta import experiments, nn, plots
+from tinymeta.train import Training
+
+
+@pytest.fixture
+def figure():
+    yield plt.figure()
+    plt.close("all")
+
+
+# ## Saving
+@pytest.mark.parametrize("name, file, start", [("a", "a.png", b"\x89PNG"), ("a.png", "a.png", b"\x89PNG"), ("a.svg", "a.svg", b"<?xml")])
+def test_a_figure_is_written_announced_and_closed(figure, tmp_path, capsys, name, file, start):
+    plots.save(figure, name, tmp_path / "new" / "folder")
+    path = tmp_path / "new" / "folder" / file
+    assert path.read_bytes().startswith(start)
+    assert capsys.readouterr().out == f"wrote {path}\n"
+    assert not plt.fignum_exists(figure.number)
+
+
+def test_in_silence(figure, tmp_path, capsys):
+    plots.save(figure, "a", tmp_path, announce=False)
+    assert capsys.readouterr() == ("", "") and (tmp_path / "a.png").exists()
+
+
+def test_the_folder_comes_from_the_environment_if_it_is_not_given(figure, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TINYMETA_FIGURES", str(tmp_path / "figures"))
+    plots.save(figure, "a")
+    monkeypatch.delenv("TINYMETA_FIGURES")
+    plots.save(figure, "b")
+    plots.save(figure, "c", "here")
+    written = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png"))
+    assert written == ["figures/a.png", "here/c.png", "tinymeta-results/b.png"]
+
+
+# ## The main job's figure
+@pytest.mark.parametrize("iterations", [0, 1, 30, 250])
+def test_the_main_jobs_figure(tmp_path, iterations):
+    theta = nn.initialize_mlp(np.random.default_rng(0), (1, 5, 1))
+    losses = np.linspace(4, 1, iterations)
+    errors = np.random.default_rng(0).exponential(1.0, (600, 11))
+    evaluations = {"MAML": experiments.Evaluation(errors), "pretrained": experiments.Evaluation(2 * errors)}
+    task, truth = experiments.example_task(0)
+    figure = plots.sinusoids(Training(theta, losses, False), evaluations, task, truth)
+    adaptation, learning, error = figure.axes
+    assert all(ax.get_title() and ax.get_xlabel() and ax.get_legend() for ax in figure.axes)
+
+    # What is drawn is what was given.
+    lines = {line.get_label(): line.get_xydata() for line in adaptation.lines}
+    np.testing.assert_allclose(lines["truth"], np.hstack(truth))
+    phis = experiments.adaptation(theta, task)
+    for label, steps in (("before", 0), ("after 1 step", 1), ("after 10 steps", 10)):
+        np.testing.assert_allclose(lines[label][:, 1], nn.mlp(phis[steps], truth.x)[:, 0])
+    np.testing.assert_allclose(lines["the 5 points given"], np.hstack(task.support))
+    if iterations:
+        np.testing.assert_allclose(learning.lines[0].get_ydata(), losses)
+        smooth = learning.lines[1].get_xydata()
+        window = min(100, iterations)
+        np.testing.assert_allclose(smooth[-1], [iterations, losses[-window:].mean()])
+        np.testing.assert_allclose(smooth[0], [window, losses[:window].mean()])
+    drawn = {line.get_label(): line.get_ydata() for line in error.lines}
+    np.testing.assert_allclose(drawn["MAML"], errors.mean(axis=0))
+    np.testing.assert_allclose(drawn["pretrained"], 2 * errors.mean(axis=0))
+    plots.save(figure, "sinusoids", tmp_path, announce=False)
+    assert (tmp_path / "sinusoids.png").stat().st_size > 10_000
+    assert not plt.fignum_exists(figure.number)
+
+
+def test_matplotlib_is_loaded_by_the_first_figure_and_not_by_the_import():
+    code = "import sys, tinymeta; print([name for name in ('matplotlib', 'scipy', 'numba') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
