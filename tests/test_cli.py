@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -115,6 +114,7 @@ def test_ctrl_c_before_the_training(monkeypatch, tmp_path, capsys):
 # ## Ctrl-C during the training
 def test_ctrl_c_during_the_training_evaluates_what_there_is(tmp_path):
     """On a terminal the progress shows; then comes the signal."""
+    pty = pytest.importorskip("pty", reason="there are no pseudo-terminals")
     ours, theirs = pty.openpty()
     arguments = ["--iterations", "1000000", "--out", str(tmp_path), "--json", str(tmp_path / "x.json")]
     process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=theirs, text=True, env=ENVIRONMENT)

@@ -33,6 +33,7 @@ def relative_error(gradient, truth):
     (lambda y, x: x**2 + y**2 - 25, -4.0, 3.0, 0.75),  # the other branch of the circle
     (lambda y, x: x**2 / 25 + y**2 / 9 - 1, 2.4, 3.0, -9 * 3 / (25 * 2.4)),
     (lambda y, x: y**5 + y - x, 1.0, 2.0, 1 / 6),
+    (lambda y, x: y**5 + y - x, 1, 2, 1 / 6),  # 1 means 1.0
 ])  # fmt: skip
 def test_curves(g, y, x, slope):
     assert relative_error(implicit.root_jacobian(g, y, x), slope) < 1e-14

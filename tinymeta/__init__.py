@@ -19,11 +19,11 @@ from .autodiff.operations.indexing import set_at
 from .autodiff.tensor import Tensor, tensor
 from .autodiff.tree import ravel
 from .bilevel import Bilevel, Info, MetaGradient
-from .machine import Program, trace
+from .machine import Program, jit, trace
 
 __all__ = [
     "Bilevel", "GradCheck", "Info", "MetaGradient", "Program", "Tensor", "check_grad", "checkpoint", "custom_vjp",
-    "grad", "gradients", "hessian", "hvp", "implicit", "jacobian", "jvp", "learned_optimizer", "log_softmax",
+    "grad", "gradients", "hessian", "hvp", "implicit", "jacobian", "jit", "jvp", "learned_optimizer", "log_softmax",
     "logsumexp", "maml", "nn", "operations", "optim", "plots", "ravel", "relu", "set_at", "sigmoid", "softmax",
     "softplus", "stop_gradient", "tasks", "tensor", "trace", "tree", "value_and_grad", "view", "vjp", "vmap",
 ]  # fmt: skip

@@ -59,8 +59,8 @@ def root_jacobian(g: Callable[[Any, Any], Any], phi: Any, theta: Any) -> Any:
     >>> tm.implicit.root_jacobian(lambda y, x: x**2 + y**2 - 25, 4.0, 3.0)
     array(-0.75)
     """
-    phi_vector, phi_tree = ravel(tree.map(np.asarray, phi))
-    theta_vector, theta_tree = ravel(tree.map(np.asarray, theta))
+    phi_vector, phi_tree = ravel(_as_arrays(phi))
+    theta_vector, theta_tree = ravel(_as_arrays(theta))
 
     def equations(phi: Any, theta: Any) -> Any:
         return ravel(g(phi_tree(phi), theta_tree(theta)))[0]
@@ -90,6 +90,11 @@ def _cut(array: np.ndarray, like: Any, axis: int) -> Any:
     return tree.unflatten(structure, [np.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)])
 
 
+def _as_arrays(x: Any) -> Any:
+    """Numbers as arrays without axes; 3 means 3.0, as it does for `grad`."""
+    return tree.map(lambda leaf: np.asarray(float(leaf) if type(leaf) is int else leaf), x)
+
+
 # ## Where the adaptation ends
 def solve_inner(problem: Bilevel, theta: Any, task: Any) -> Any:
     r"""$\phi^\star(\theta)$: a local minimum of the inner loss, from the problem's starting point.
@@ -108,7 +113,7 @@ def solve_inner(problem: Bilevel, theta: Any, task: Any) -> Any:
     """
     from scipy import optimize
 
-    start, phi_tree = ravel(tree.map(np.asarray, problem.start(theta, task)))
+    start, phi_tree = ravel(_as_arrays(problem.start(theta, task)))
 
     def loss(phi: Any) -> Any:
         return problem.inner(phi_tree(phi), theta, task)
@@ -173,7 +178,7 @@ def meta_gradient(
         raise ValueError(f"solver={solver!r}: choose one of {', '.join(map(repr, solve_with))}")
     if phi is None:
         phi = solve_inner(problem, theta, task)
-    phi = tree.map(np.asarray, phi)
+    phi = _as_arrays(phi)
     vector, phi_tree = ravel(phi)
 
     def inner_gradient(phi: Any, theta: Any) -> Any:

@@ -29,7 +29,7 @@ import numpy as np
 
 from . import nn
 from .autodiff import Tensor, ravel, stop_gradient, tree, value_and_grad
-from .autodiff.reverse import path
+from .autodiff.reverse import between
 from .bilevel import Bilevel, Info, MetaGradient
 
 OUTPUT_SCALE = 0.1  # of the update, so that an untrained network does little harm
@@ -161,7 +161,7 @@ def meta_gradient(problem: Bilevel, theta: Any, task: Any, *, steps: int, second
     def F(theta: Any) -> tuple[Any, Any]:
         phi, losses = _adapted(problem, theta, task, steps, second_derivatives)
         value = problem.outer(phi, theta, task)
-        nodes = len(path([value], tree.flatten(theta)[0])) if isinstance(value, Tensor) else 0
+        nodes = len(between([value], tree.flatten(theta)[0])) if isinstance(value, Tensor) else 0
         return value, (phi, losses, nodes)
 
     (value, (phi, losses, nodes)), gradient = value_and_grad(F, has_aux=True)(theta)

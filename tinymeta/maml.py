@@ -18,7 +18,7 @@ import numpy as np
 
 from .autodiff import Tensor, grad, stop_gradient, tree, value_and_grad, vjp
 from .autodiff.derivatives import inner_product
-from .autodiff.reverse import path
+from .autodiff.reverse import between
 from .bilevel import Bilevel, Info, MetaGradient, arrays_out
 
 LearningRate = Any  # a number, an array, a container shaped like phi, or a function of theta that returns one of them
@@ -207,7 +207,7 @@ def _start_and_rates(problem: Bilevel, theta: Any, task: Any, lr: LearningRate) 
 
 def _graph_size(value: Any, inputs: Any) -> int:
     """How many nodes the sweep from a value to these inputs has to keep."""
-    return len(path([value], tree.flatten(inputs)[0])) if isinstance(value, Tensor) else 0
+    return len(between([value], tree.flatten(inputs)[0])) if isinstance(value, Tensor) else 0
 
 
 def _info(problem: Bilevel, phis: list[Any], theta: Any, task: Any, products: int, nodes: int) -> Info:

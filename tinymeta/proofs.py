@@ -113,7 +113,7 @@ def _newton(derivatives: Callable[[Any, Any], Any], phi: Any, theta: Any) -> Any
 
 def _learned_optimizer_on_a_network(rng: np.random.Generator, phi_0: Any, task: Task) -> Iterator[Check]:
     problem = Bilevel(network_loss("support"), network_loss("query"), init=lambda theta, task: phi_0)
-    theta = learned_optimizer.initialize(rng, hidden=3)
+    theta = learned_optimizer.initialize(rng, hidden=2)
     F = learned_optimizer.objective(problem, steps=STEPS, second_derivatives=True)
     result = learned_optimizer.meta_gradient(problem, theta, task, steps=STEPS, second_derivatives=True)
     yield from _against_both({f"learned optimizer, {STEPS} steps": result.grad}, lambda theta: F(theta, task), theta)

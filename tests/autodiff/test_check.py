@@ -322,11 +322,31 @@ def test_unknown_method_and_order():
 # ## Kinks
 @pytest.mark.parametrize("f", [tm.relu, np.abs, lambda x: np.maximum(x, 0)])
 def test_on_a_kink_the_differences_take_the_middle(f):
-    """Differences see the mean of both sides. The complex step takes the side that the forward took."""
+    """Differences see the mean of both sides. The complex step sees what the rule states."""
     x = np.array([0.0, 1.0, -2.0])
     assert tm.check_grad(f, np.array([0.5, 1.0, -2.0]), method="differences")
     middle = extrapolated_difference(lambda x: np.sum(f(x)), x, np.array([1.0, 0.0, 0.0]))[0]
     assert middle == pytest.approx(0.0 if f is np.abs else 0.5, abs=1e-12)
+
+
+TIED = np.array([0.1, -1.0, 0.1, 0.1])  # three equal numbers: their sum, divided by 3, isn't 0.1
+TIES = [lambda x: np.maximum(x, 0.1), lambda x: np.minimum(0.1, x), lambda x: np.maximum(x, x[::-1]), lambda x: np.clip(x, -1, 0.1),
+        np.max, lambda x: np.min(-x), lambda x: np.max(np.reshape(x, (2, 2)), axis=1, keepdims=True), lambda x: np.abs(x - 0.1),
+        lambda x: np.linalg.norm(x - 0.1, np.inf), lambda x: np.linalg.norm(x[2:] - 0.1), lambda x: tm.relu(x - 0.1)]  # fmt: skip
+
+
+@pytest.mark.parametrize("f", TIES)
+def test_on_a_kink_the_complex_step_takes_what_the_rule_states(f):
+    check = tm.check_grad(lambda x: np.exp(f(x)), TIED)
+    assert check.ok, check
+    assert check.method == "complex"
+
+
+def test_another_share_in_a_tie_is_caught(monkeypatch):
+    monkeypatch.setattr(elementwise.maximum, "vjp", lambda c_bar, c, a, b: (c_bar * (a >= b), c_bar * (b > a)))
+    monkeypatch.setattr(reductions.max_, "vjp", lambda c_bar, c, a, axis, keepdims: (c_bar * (a == c),))
+    assert not tm.check_grad(lambda x: np.maximum(x, x[::-1]), TIED)
+    assert not tm.check_grad(np.max, TIED)
 
 
 def test_a_kink_does_not_hide_a_wrong_rule_beside_it(monkeypatch):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tinymeta as tm
-from tinymeta.autodiff.reverse import fit, path, sweep
+from tinymeta.autodiff.reverse import between, fit, sweep
 from tinymeta.autodiff.tensor import operation, tracing
 
 VECTOR = np.array([0.3, -1.2, 2.0])
@@ -45,8 +45,8 @@ def test_partial_derivatives_do_not_walk_from_one_input_to_another():
     x = tm.tensor(3.0)
     y = np.sin(np.sin(np.sin(x)))
     s = x * y
-    assert [node.index for node in path([s], [x, y], partial=True)] == [x.index, y.index, s.index]
-    assert len(path([s], [x, y])) == 5
+    assert [node.index for node in between([s], [x, y], partial=True)] == [x.index, y.index, s.index]
+    assert len(between([s], [x, y])) == 5
 
 
 def test_gradients_of_an_input_itself_and_of_the_same_input_twice():
@@ -95,7 +95,7 @@ def test_a_million_nodes_differentiate_and_are_freed():
     for _ in range(1_000_000):
         y = -y
     middle = weakref.ref(y.inputs[0])
-    [gradient] = sweep([y], [1.0], [x], further=False)
+    [gradient] = sweep([y], [1.0], [x], record=False)
     assert gradient == 1.0
     del y
     assert middle() is None

@@ -118,6 +118,13 @@ def test_what_would_cut_a_gradient_is_refused_always(cut, traced):
         assert advice in str(caught.value)
 
 
+@pytest.mark.parametrize("index", [tm.tensor(1), tm.tensor([2, 0])])
+def test_indexing_an_array_with_a_tensor_is_refused_by_name(index):
+    with pytest.raises(TypeError, match=r"a\[t\] .* would turn a Tensor into a plain number.*tm\.tensor\(a\)\[t\] to index"):
+        VECTOR[index]
+    np.testing.assert_array_equal(tm.tensor(VECTOR)[index].value, VECTOR[index.value])
+
+
 @pytest.mark.parametrize("assign", [lambda a: a.__setitem__(0, SCALAR), lambda a: a.__setitem__(0, ONE_ELEMENT), lambda a: a.fill(SCALAR)])
 def test_assigning_an_element_into_an_array_is_refused(assign):
     """NumPy puts a ValueError of its own on top; the advice is in its cause, which the traceback shows first."""

@@ -82,8 +82,14 @@ def test_python_floats_are_inputs_and_stay_weak(dtype):
     assert program(np.ones(3, dtype), np.float64(0.25)).dtype == dtype
 
 
-@pytest.mark.parametrize("f", [lambda x, rate: x * np.exp(rate), lambda x, rate: x * (2 * rate) ** 3, lambda x, rate: x * np.where(rate > 0, rate, 1.0),
-                               lambda x, rate: x * tm.grad(np.sin)(rate), lambda x, rate: tm.vmap(lambda row: row * (rate + 1))(x)])  # fmt: skip
+@pytest.mark.parametrize("f", [
+    lambda x, rate: x * np.exp(rate),
+    lambda x, rate: x * (2 * rate) ** 3,
+    lambda x, rate: x * np.where(rate > 0, rate, 1.0),
+    lambda x, rate: x * tm.grad(np.sin)(rate),
+    lambda x, rate: x * tm.checkpoint(np.sin)(rate),
+    lambda x, rate: tm.vmap(lambda row: row * (rate + 1))(x),
+])  # fmt: skip
 def test_what_is_computed_from_a_weak_float_is_weak(f):
     x = np.ones(3, np.float32)
     expected = f(tm.tensor(x), tm.tensor(0.25)).value
@@ -173,7 +179,7 @@ def test_a_readonly_argument_will_do():
 
 def test_constants():
     program = tm.trace(lambda x: 2 * x + np.array([1.0, 2.0, 3.0]), VECTOR)
-    values = list(program.constants.values())
+    values = list(program.code.constants.values())
     assert 2 in [x for x in values if np.ndim(x) == 0]
     assert any(np.array_equal(x, [1, 2, 3]) for x in values)
     np.testing.assert_array_equal(program(VECTOR), 2 * VECTOR + [1, 2, 3])
@@ -201,14 +207,14 @@ def test_a_short_listing():
     assert re.fullmatch(r"%1 += captured +float64\[3\]", lines[1])
     assert re.fullmatch(r"%\d+ += constant +float64\[4\]", lines[2])
     assert re.search(r"multiply +%\d+ 2\.5 +float64\[4\]", str(program)), "a number stands where it is used"
-    assert re.fullmatch(r"%\d+ += sum +%\d+ axis=\(0,\) keepdims=False +float64\[\]", lines[-2])
+    assert re.fullmatch(r"%\d+ += sum +%\d+ axis=\(0,\) +float64\[\]", lines[-2])
     assert re.fullmatch(r"return %\d+", lines[-1])
 
 
 def test_one_line_for_each_input_array_and_instruction():
     program = tm.trace(tm.grad(lambda x, y: np.sum(np.tanh(x @ y) ** 2)), MATRIX, VECTOR)
-    lines = program.listing()
-    arrays = [x for x in program.constants.values() if np.ndim(x)]
+    lines = str(program).splitlines()
+    arrays = [x for x in program.code.constants.values() if np.ndim(x)]
     assert len(lines) == 2 + len(arrays) + len(program.instructions) + 1
     assert len({line.index("=") for line in lines[:-1]}) == 1
     assert len({line.rindex("float64") for line in lines[:-1]}) == 1, "the types stand below each other"

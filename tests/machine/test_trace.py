@@ -63,6 +63,18 @@ FUNCTIONS = {
     "gradient of a checkpoint": (tm.grad(lambda x: np.sum(tm.checkpoint(lambda x: np.sin(x) ** 2)(x))), (VECTOR,)),
     "Hessian of a checkpoint": (tm.hessian(lambda x: np.sum(tm.checkpoint(lambda x: np.sin(x) ** 2 * x[::-1])(x))), (VECTOR,)),
     "map of a checkpoint": (tm.grad(lambda x: np.sum(tm.vmap(tm.checkpoint(lambda x: np.sin(x) ** 2))(x))), (MATRIX,)),
+    "checkpoint in a checkpoint": (tm.hessian(lambda x: np.sum(tm.checkpoint(lambda x: tm.checkpoint(np.sin)(x) * x)(x))), (VECTOR,)),
+    "gradients in a gradient": (
+        lambda x: tm.grad(lambda y: np.sum(y * tm.grad(lambda z: np.sum(z**2 * y * x))(x)))(x), (VECTOR,)),
+    "Jacobian of a map": (tm.jacobian(lambda x: tm.vmap(lambda a: np.outer(a * x, x))(x)), (VECTOR,)),
+    "map with constants among its results": (tm.vmap(lambda a: (a, np.ones(2), 3.0)), (VECTOR,)),
+    "map whose rows stay out of its result": (tm.vmap(lambda a: np.ones(2)), (VECTOR,)),
+    "stop_gradient": (tm.grad(lambda x: np.sum(tm.stop_gradient(x) * x)), (VECTOR,)),
+    "rows one by one": (lambda x: sum(row * i for i, row in enumerate(x)), (MATRIX,)),
+    "namedtuple of results": (np.linalg.slogdet, (SQUARE,)),
+    "own operation on containers": (
+        tm.grad(lambda x: np.sum(tm.custom_vjp(lambda p: {"a": p["q"] ** 2},
+                                               lambda y_bar, y, p: ({"q": y_bar["a"] * 2 * p["q"]},))({"q": x})["a"])), (VECTOR,)),
     "own operation": (tm.custom_vjp(lambda x: x**3, lambda y_bar, y, x: (y_bar * 3 * x**2,)), (VECTOR,)),
     "gradient of an own operation": (
         tm.grad(lambda x: np.sum(np.sin(tm.custom_vjp(lambda x: x**3, lambda y_bar, y, x: (y_bar * 3 * x**2,))(x)))), (VECTOR,)),
@@ -101,11 +113,11 @@ def draw_tasks(count):
 
 def test_the_meta_gradient_of_25_tasks():
     program = assert_bit_for_bit(tm.value_and_grad(meta_loss), (THETA, draw_tasks(25)), (THETA, draw_tasks(25)))
-    assert [name for name in operations(program)].count("map") == 2  # the losses, and their gradients
+    assert [name for name in operations(program)].count("map") == 1  # the losses and their gradients, in one
 
 
 def test_the_number_of_instructions_does_not_depend_on_the_number_of_tasks():
-    lengths = {len(tm.trace(tm.value_and_grad(meta_loss), THETA, draw_tasks(count))) for count in (1, 2, 25)}
+    lengths = {len(tm.trace(tm.value_and_grad(meta_loss), THETA, draw_tasks(count))) for count in (2, 3, 25)}
     assert len(lengths) == 1
 
 
@@ -162,7 +174,7 @@ def test_a_captured_tensor_keeps_its_value():
     t = tm.tensor(np.array([1.0, 2.0, 3.0]))
     program = tm.trace(lambda x: x * t, VECTOR)
     np.testing.assert_array_equal(program(np.ones(3)), [1, 2, 3])
-    assert [x.tolist() for x in program.captured.values()] == [[1, 2, 3]]
+    assert [x.tolist() for x in program.captured] == [[1, 2, 3]]
     assert "captured" in str(program)
 
 
@@ -307,7 +319,7 @@ def test_two_traces_at_the_same_time():
 
         found[k] = tm.trace(f, VECTOR)
 
-    threads = [threading.Thread(target=trace_one, args=(k,)) for k in range(4)]
+    threads = [threading.Thread(target=trace_one, args=(k,)) for k in range(2, 6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -319,3 +331,16 @@ def test_two_traces_at_the_same_time():
         np.testing.assert_array_equal(program(VECTOR), np.cos(x) * k)
     assert len(found) == 4
     assert len({len(program) for program in found.values()}) == 1, "no program has a node of another thread's"
+
+
+def test_an_example_that_happens_to_be_singular_is_no_error():
+    """While it is traced, one row of a Hessian stands for all of them, which makes a matrix of rank one."""
+
+    def newton_step(x):
+        f = lambda x: np.sum(x**4) + np.prod(x)
+        return x - np.linalg.solve(tm.hessian(f)(x), tm.grad(f)(x))
+
+    x = np.array([1.0, 2.0])
+    np.testing.assert_allclose(tm.trace(newton_step, x)(x + 1), newton_step(x + 1), rtol=1e-14)
+    with pytest.raises(np.linalg.LinAlgError):
+        tm.trace(np.linalg.inv, np.eye(2))(np.ones((2, 2)))

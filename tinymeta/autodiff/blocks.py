@@ -18,6 +18,9 @@ $$ y_i = f(x_i, t), \qquad \bar x_i = \Big(\frac{\partial f}{\partial x_i}\Big)^
    \bar t = \sum_i \Big(\frac{\partial f}{\partial t}\Big)^{\!\top} \bar y_i, $$
 
 with the sum in the order of the rows.
+
+*Under a trace* (`machine`) a function is run once, on Tensors that stand for any value of their shape, and the graph of the
+run is kept, as a program. There the graph of one row stands for all rows, so a mapped block runs its function once too.
 """
 
 from __future__ import annotations
@@ -81,27 +84,28 @@ class Block(Operation):
         super().__init__(f, "checkpoint" if length is None else "map")
         self.f, self.length, self.captured = f, length, captured
         self.graph = graph  # one row's, if traced: a Program is made from it
-        self.vjp = Block.pull
+        self.vjp = Block.pull  # says that there is a rule; the sweep calls `pull` itself
 
     def pull(self, y_bars: Any, y: Any, inputs: Sequence[Any], params: dict[str, Any], wanted: list[bool]) -> list[Any]:
         """The rule: run the function again and sweep, as another block."""
-        further = type(y) is Tensor
-        rows = len(inputs) - len(self.captured)
+        record = type(y) is Tensor
+        count = len(inputs) - len(self.captured)  # of the arguments
         numbers = list(y_bars)
-        captured = [t for t, want in zip(self.captured, wanted[rows:], strict=True) if want]
+        captured = [t for t, want in zip(self.captured, wanted[count:], strict=True) if want]
 
-        def again(*arguments: Any) -> tuple[list[Any], list[Any], list[Any]]:
-            bars, x = arguments[: len(numbers)], list(arguments[len(numbers) :])
-            leaves = [tensor(part) if want else part for part, want in zip(x, wanted, strict=False)]
-            y = tree.flatten(self.f(*leaves))[0]
-            reached = [(y[i], bar) for i, bar in zip(numbers, bars, strict=True) if type(y[i]) is Tensor]
-            targets = [leaf for leaf, want in zip(leaves, wanted, strict=False) if want] + captured
-            found = sweep([node for node, _ in reached], [bar for _, bar in reached], targets, further, partial=True)
+        def again(*given: Any) -> tuple[list[Any], list[Any], list[Any]]:
+            bars, x = given[: len(numbers)], given[len(numbers) :]
+            leaves = [tensor(part) if want else part for part, want in zip(x, wanted[:count], strict=True)]
+            outputs = tree.flatten(self.f(*leaves))[0]
+            reached = [(outputs[i], bar) for i, bar in zip(numbers, bars, strict=True) if type(outputs[i]) is Tensor]
+            targets = [leaf for leaf, want in zip(leaves, wanted[:count], strict=True) if want] + captured
+            # Captured Tensors may be computed from each other; the outer sweep will walk those ways, so this one must not.
+            found = sweep([node for node, _ in reached], [bar for _, bar in reached], targets, record, partial=True)
             found = [np.zeros(t.shape, t.dtype) if bar is None else bar for t, bar in zip(targets, found, strict=True)]
-            values = [] if is_tracing() else [data_of(y[i]) for i in numbers]
+            values = [] if is_tracing() else [data_of(outputs[i]) for i in numbers]  # to compare with the first run's
             return found[: len(found) - len(captured)], found[len(found) - len(captured) :], values
 
-        x_bars, t_bars, values = block(again, self.length, [*y_bars.values(), *inputs[:rows]])
+        x_bars, t_bars, values = block(again, self.length, [*y_bars.values(), *inputs[:count]])
         self._check_unchanged([data_of(y)[i] for i in numbers], values)
         if self.length is not None:
             t_bars = [np.sum(bar, axis=0) for bar in t_bars]
@@ -110,26 +114,28 @@ class Block(Operation):
 
     def _check_unchanged(self, first: list[Any], second: list[Any]) -> None:
         """A function that computes something else in the second run would have the wrong derivative, silently."""
-        if not all(np.allclose(y, data_of(z), equal_nan=True) for y, z in zip(first, second, strict=bool(second))):
+        if not second:  # under a trace there are no values
+            return
+        if not all(np.allclose(y, data_of(z), equal_nan=True) for y, z in zip(first, second, strict=True)):
             raise RuntimeError(f"{self.name} runs its function again for the gradient, and the second run computed something else: "
                                "the function draws random numbers, or uses what has changed in between (an array, a loop's "
                                "variable). Pass these as arguments; those are remembered")  # fmt: skip
 
 
-def block(f: Callable[..., Any], length: int | None, rows: Sequence[Any]) -> Any:
-    """Run `f`, and return its result as one node: once on `rows` if `length` is None, else for each of their rows.
+def block(f: Callable[..., Any], length: int | None, arguments: Sequence[Any]) -> Any:
+    """Run `f`, and return its result as one node: once on `arguments` if `length` is None, else for each of their rows.
 
     If no Tensor is in it there is nothing to differentiate, and the result is made of arrays. Under a trace, one
     row stands for all of them.
     """
     start = now()
-    symbolic = is_tracing() and (any(type(x) is Tensor for x in rows) or bool(run(f, _row(rows, length, 0)).captured))
+    symbolic = is_tracing() and (any(type(x) is Tensor for x in arguments) or bool(run(f, _row(arguments, length, 0)).captured))
     captured: dict[int, Tensor] = {}
     values: list[list[Any]] = []
     structures = set()
     for i in range(1 if symbolic else length or 1):
-        graph = run(f, _row(rows, length, i, symbolic))
-        captured.update((t.index, t) for t in graph.captured if t.index < start)
+        graph = run(f, _row(arguments, length, i, symbolic))
+        captured.update((t.index, t) for t in graph.captured if t.index < start)  # not what f kept from an earlier row
         values.append([data_of(y) for y in graph.outputs])
         structures.add(graph.structure)
     if len(structures) > 1:
@@ -138,20 +144,20 @@ def block(f: Callable[..., Any], length: int | None, rows: Sequence[Any]) -> Any
         outputs = [_stack([value[k] for value in values], length) for k in range(len(values[0]))]
     else:
         outputs = values[0]
-    inputs = (*rows, *(captured[index] for index in sorted(captured)))
+    inputs = (*arguments, *(captured[index] for index in sorted(captured)))
     if not any(type(x) is Tensor for x in inputs):
         return tree.unflatten(graph.structure, outputs)
-    made = Block(f, length, list(inputs[len(rows) :]), graph if symbolic else None)
+    made = Block(f, length, list(inputs[len(arguments) :]), graph if symbolic else None)
     bundle = Tensor(tuple(outputs), made, inputs, {}, min(x.oldest for x in inputs if type(x) is Tensor))
     items = [y if length is None and type(y) is not Tensor else item(bundle, index=k) for k, y in enumerate(graph.outputs)]
     return tree.unflatten(graph.structure, items)
 
 
-def _row(rows: Sequence[Any], length: int | None, i: int, symbolic: bool = False) -> list[Any]:
+def _row(arguments: Sequence[Any], length: int | None, i: int, symbolic: bool = False) -> list[Any]:
     """What the function is given in row i: new leaves in the place of Tensors, so that its inside stays inside."""
-    parts = [data_of(x) if length is None else data_of(x)[i] for x in rows]
+    parts = [data_of(x) if length is None else data_of(x)[i] for x in arguments]
     mapped = symbolic and length is not None
-    return [tensor(part) if mapped or type(x) is Tensor else part for x, part in zip(rows, parts, strict=True)]
+    return [tensor(part) if mapped or type(x) is Tensor else part for x, part in zip(arguments, parts, strict=True)]
 
 
 def _stack(values: list[Any], length: int) -> np.ndarray:

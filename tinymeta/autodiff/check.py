@@ -76,7 +76,7 @@ def extrapolated_difference(s: Callable[[Any], Any], x: np.ndarray, direction: n
     alone would be a larger error than the smallest disagreement that was seen.
     """
     h = 1e-2 * max(0.1, float(np.max(np.abs(x[direction != 0]), initial=0.0)))
-    blur = float(_largest_change(s, x))
+    blur = float(_largest_change(s, x))  # what rounding does to s, and so blur / h to a difference
     best, uncertain, smallest = np.nan, np.nan, np.inf
     previous: list[float] = []
     for _ in range(60):
@@ -254,11 +254,13 @@ def check_grad(f: Callable[..., Any], *args: Any, order: int = 2, method: str = 
         directions = [(names[i], np.eye(1, x.size, i)[0]) for i in chosen]
         if x.size > MOST:
             directions.append(("a random direction", rng.standard_normal(x.size) / np.sqrt(x.size)))
+        # The natural length of a step in each argument (its largest element): a derivative is of the size of s / extent.
         extent = _leaf_by_leaf(lambda part: np.max(np.abs(part)) or 1.0, x, leaf)
         rows: list[Row] = []
         s, largest = scalar, 0.0
         for k in range(1, order + 1):
             largest = np.maximum(largest, abs(float(data_of(s(x)))))
+            # What was measured, and the rounding of the largest s so far, divided by the step (by 1, if that is larger).
             rounding = _largest_change(grad(s), x) + ROUNDING * largest / np.maximum(1, extent)
             rounding = np.maximum(rounding, _leaf_by_leaf(np.median, rounding, leaf))
             rows += _rows(k, s, x, leaf, directions, method, rounding)

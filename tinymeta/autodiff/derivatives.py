@@ -4,9 +4,10 @@ r"""
 `grad` and its relatives turn a function into the function that computes its derivative. Each does the same three
 things: replace the arguments by new leaves, call the function, and sweep.
 
-**Arrays in, arrays out.** The result is plain arrays, unless it depends on a Tensor that existed before the call, as an
-argument or captured by the function's code: then a derivative is going on *outside*, the result is a Tensor, and
-it can be differentiated again. One comparison decides: `output.oldest < start`.
+**Arrays in, arrays out.** A node with `oldest < start` depends, with or without a derivative, on a Tensor that existed
+before the call, as an argument or captured by the function's code: a derivative may be going on *outside*. We ask twice.
+Of the function's *value*, to know whether to record the sweep, so that it can be differentiated again; and of each
+*result*, to know whether to return it as a Tensor or as a plain array.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from .tensor import SCALARS, Tensor, data_of, describe, now, tensor
 def enter(x: Any, name: Callable[[], str]) -> Tensor:
     """A new node for an argument: a leaf, or, over a Tensor of an outer derivative, a node of its own on top.
 
-    On top, so that x as the argument and the same Tensor captured by the function's code are told apart.
+    On top, so that x as the argument and the same Tensor captured by the function's code are told apart: without it,
+    `grad(lambda x: grad(lambda y: x * y)(x))` would count x twice. The new node has the `oldest` of the one below, so the
+    inner `grad` knows that there is an outer one.
     """
     if type(x) is Tensor:
         if x.dtype.kind not in "fc":
@@ -38,7 +41,7 @@ def enter(x: Any, name: Callable[[], str]) -> Tensor:
         x = float(x)  # 3 means 3.0
     kind = np.asarray(x).dtype.kind
     if kind != "f":
-        advice = "take a real function of its real and imaginary parts" if kind == "c" else "convert it with .astype(float)"
+        advice = "write its real and imaginary parts as two real arguments" if kind == "c" else "convert it with .astype(float)"
         raise TypeError(f"can't differentiate with respect to {name()}: it is {describe(x)}, and only real floats have derivatives; "
                         f"{advice}, or leave it out of argnums")  # fmt: skip
     return tensor(x)
@@ -61,7 +64,7 @@ class _Run:
         self.structures = []
         for i in argnums:
             leaves, structure = tree.flatten(args[i])
-            nodes = [enter(x, lambda i=i, k=k: tree.argument_names(f, args)[i][k]) for k, x in enumerate(leaves)]
+            nodes = [enter(x, functools.partial(_name, f, args, i, k)) for k, x in enumerate(leaves)]
             given[i] = tree.unflatten(structure, nodes)
             self.leaves.append(nodes)
             self.structures.append(structure)
@@ -72,19 +75,24 @@ class _Run:
         self.aux: Any = result[1] if has_aux else None
         self.outputs, self.structure = tree.flatten(self.value)
         self.nodes = [y for y in self.outputs if type(y) is Tensor]
-        self.outside = any(y.oldest < self.start for y in self.nodes)
+        self.outside = any(y.oldest < self.start for y in self.nodes)  # whether to record the sweep
 
-    def pull(self, bars: Sequence[Any], further: bool) -> list[Any]:
+    def cotangents(self, bars: Sequence[Any], record: bool) -> list[Any]:
         """The cotangents of the chosen arguments, one tree each, from those of the outputs; None is zero."""
         pairs = [(y, bar) for y, bar in zip(self.outputs, bars, strict=True)
                  if type(y) is Tensor and y.dtype.kind in "fc" and bar is not None]  # fmt: skip
         everything = [x for leaves in self.leaves for x in leaves]
-        found = iter(sweep([y for y, _ in pairs], [bar for _, bar in pairs], everything, further))
+        found = iter(sweep([y for y, _ in pairs], [bar for _, bar in pairs], everything, record))
         return [tree.unflatten(structure, [_zeros(x) if (bar := next(found)) is None else bar for x in leaves])
                 for structure, leaves in zip(self.structures, self.leaves, strict=True)]  # fmt: skip
 
-    def leave(self, result: Any) -> Any:
+    def hand_out(self, result: Any) -> Any:
         return tree.map(lambda x: leave(x, self.start), result)
+
+
+def _name(f: Callable[..., Any], args: Sequence[Any], i: int, k: int) -> str:
+    """How to write leaf k of argument i; only an error needs to know."""
+    return tree.argument_names(f, args)[i][k]
 
 
 def _zeros(x: Tensor) -> np.ndarray:
@@ -166,11 +174,11 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_
         run = _Run(f, args, _chosen(argnums, args), kwargs, has_aux)
         _check_scalar(run.value)
         if np.iscomplexobj(run.value) and not run.outside:
-            raise TypeError("grad needs a real scalar, got a complex one: differentiate its real and its imaginary part, one at a time")
+            raise TypeError("grad needs a real scalar, got a complex one: write its real and imaginary parts as two real functions")
         one = _one(run.value) if type(run.value) is Tensor else 1.0
-        gradient = run.pull([one], run.outside)
+        gradient = run.cotangents([one], run.outside)
         value = (run.value, run.aux) if has_aux else run.value
-        return run.leave((value, gradient[0] if isinstance(argnums, int) else tuple(gradient)))
+        return run.hand_out((value, gradient[0] if isinstance(argnums, int) else tuple(gradient)))
 
     return value_and_gradient
 
@@ -241,11 +249,11 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tupl
         for y, bar in zip(run.outputs, bars, strict=True):
             if np.shape(bar) != np.shape(y):
                 raise ValueError(f"the cotangent must have the value's shape {np.shape(y)}, got {np.shape(bar)}")
-        given = any(type(bar) is Tensor for bar in bars)
-        found = tuple(run.pull([_as_cotangent(bar, y) for bar, y in zip(bars, run.outputs, strict=True)], run.outside))
-        return found if given else run.leave(found)
+        given = any(type(bar) is Tensor for bar in bars)  # newer than `start`, but the caller's all the same
+        found = tuple(run.cotangents([_as_cotangent(bar, y) for bar, y in zip(bars, run.outputs, strict=True)], run.outside))
+        return found if given else run.hand_out(found)
 
-    return run.leave(run.value), pullback
+    return run.hand_out(run.value), pullback
 
 
 def _as_cotangent(bar: Any, y: Any) -> Any:
@@ -260,7 +268,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     r"""The value of f and the directional derivative $J v$.
 
     There are no forward rules. The pullback $\bar y \mapsto J^\top \bar y$ is linear, so its own derivative is the
-    transpose of $J^\top$: sweep a second time, with respect to a cotangent $u$ of arbitrary value,
+    transpose of $J^\top$: sweep a second time, with respect to the cotangent $u$,
     $$ \frac{\partial}{\partial u} \langle J^\top u, v \rangle = J v. $$
 
     Parameters
@@ -282,13 +290,14 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
         if np.shape(part) != x.shape:
             raise ValueError(f"a tangent must have the shape of its primal, {x.shape}, got {np.shape(part)}")
     nodes = [y for y in run.nodes if y.dtype.kind in "fc"]
+    # $J^\top u$ is linear in $u$, so zeros will do; being Tensors, they make nodes in the sweep even when it isn't recorded.
     u = [tensor(_zeros(y)) for y in nodes]
     pulled = [(bar, part) for bar, part in zip(sweep(nodes, u, everything, run.outside), v, strict=True) if type(bar) is Tensor]
-    further = any(bar.oldest < run.start for bar, _ in pulled)
-    found = sweep([bar for bar, _ in pulled], [_as_cotangent(part, bar) for bar, part in pulled], u, further)
+    record = any(bar.oldest < run.start for bar, _ in pulled)
+    found = sweep([bar for bar, _ in pulled], [_as_cotangent(part, bar) for bar, part in pulled], u, record)
     of_node = {y.index: bar for y, bar in zip(nodes, found, strict=True) if bar is not None}
     tangent = [of_node.get(y.index, _zeros(y)) if type(y) is Tensor else np.zeros(np.shape(y)) for y in run.outputs]
-    return run.leave((run.value, tree.unflatten(run.structure, tangent)))
+    return run.hand_out((run.value, tree.unflatten(run.structure, tangent)))
 
 
 def hvp(f: Callable[..., Any], x: Any, v: Any) -> Any:
@@ -362,14 +371,17 @@ def jacobian(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callabl
             def row(e: Any) -> list[Any]:
                 bars: list[Any] = [None] * len(run.outputs)
                 bars[k] = np.reshape(e, np.shape(y))
-                return run.pull(bars, run.outside)
+                return run.cotangents(bars, run.outside)
 
-            matrices = vmap(row)(basis) if len(basis) else tree.map(lambda x_bar: x_bar[None][:0], row(np.zeros(0)))
+            if len(basis):
+                matrices = vmap(row)(basis)
+            else:  # no rows, each of the right shape
+                matrices = tree.map(lambda x_bar: x_bar[None][:0], row(np.zeros(0)))
             shaped = tree.map(lambda m: np.reshape(m, np.shape(y) + np.shape(m)[1:]), matrices)
             return shaped[0] if isinstance(argnums, int) else tuple(shaped)
 
         result = tree.unflatten(run.structure, [rows(k) for k in range(len(run.outputs))])
-        return run.leave(result)
+        return run.hand_out(result)
 
     return jacobian_of_f
 

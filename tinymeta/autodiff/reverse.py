@@ -28,11 +28,12 @@ import numpy as np
 from .tensor import Tensor, data_of
 
 
-def path(outputs: Sequence[Tensor], inputs: Sequence[Tensor], partial: bool = False) -> list[Tensor]:
+def between(outputs: Sequence[Tensor], inputs: Sequence[Tensor], partial: bool = False) -> list[Tensor]:
     """The nodes on the way from the inputs to the outputs, oldest first.
 
-    A node older than every input can't depend on one. An operation without a rule ends the way, and so do integers
-    and booleans, and, if the derivatives are partial, an input.
+    Two passes: backwards for the ancestors of the outputs (none older than every input, as it can't depend on one), then
+    forwards to keep those that an input reaches. An operation without a rule ends the way, and so do integers and
+    booleans, and, if the derivatives are partial, an input.
     """
     first = min((x.index for x in inputs), default=0)
     ends = {x.index for x in inputs} if partial else set()
@@ -45,15 +46,15 @@ def path(outputs: Sequence[Tensor], inputs: Sequence[Tensor], partial: bool = Fa
             if node.index not in ends:
                 waiting.extend(x for x in node.inputs if type(x) is Tensor and x.index >= first)
     reached = {x.index for x in inputs}
-    between = []
+    found = []
     for index in sorted(seen):
         node = seen[index]
         if index in reached:
-            between.append(node)
+            found.append(node)
         elif _leads_on(node) and any(type(x) is Tensor and x.index in reached for x in node.inputs):
             reached.add(index)
-            between.append(node)
-    return between
+            found.append(node)
+    return found
 
 
 def _leads_on(node: Tensor) -> bool:
@@ -62,17 +63,17 @@ def _leads_on(node: Tensor) -> bool:
 
 
 def sweep(
-    outputs: Sequence[Tensor], cotangents: Sequence[Any], inputs: Sequence[Tensor], further: bool = True, partial: bool = False
+    outputs: Sequence[Tensor], cotangents: Sequence[Any], inputs: Sequence[Tensor], record: bool = True, partial: bool = False
 ) -> list[Any]:
-    """The cotangents of `inputs`, given those of `outputs`; None where no way leads.
+    r"""The cotangents of `inputs`, given those of `outputs`; None where no way leads.
 
-    With `further`, the rules are given the nodes, and the cotangents can be differentiated again; otherwise the nodes'
+    With `record`, the rules are given the nodes, and the cotangents can be differentiated again; otherwise the nodes'
     data, and only what comes in as a Tensor (a given cotangent, one that a rule of the user's captures) stays one.
     Where one input was computed from another, the derivatives are total: the other's includes the way through the one.
-    With `partial` it doesn't.
+    With `partial` it doesn't. For $b = 3a$ and $c = ab$ at $a = 2$, the total $\bar a$ is 12, the partial one 6.
     """
     bars: dict[int, Any] = {}
-    for _ in steps(bars, outputs, cotangents, inputs, further, partial):
+    for _ in steps(bars, outputs, cotangents, inputs, record, partial):
         pass
     return [bars.get(x.index) for x in inputs]
 
@@ -82,11 +83,11 @@ def steps(
     outputs: Sequence[Tensor],
     cotangents: Sequence[Any],
     inputs: Sequence[Tensor],
-    further: bool = True,
+    record: bool = True,
     partial: bool = False,
 ) -> Iterator[Tensor]:
     """The sweep, one node at a time: the node whose rule has just added its terms to the cotangents, `bars`."""
-    nodes = path(outputs, inputs, partial)
+    nodes = between(outputs, inputs, partial)
     reached = {node.index for node in nodes}
     for output, cotangent in zip(outputs, cotangents, strict=True):
         if output.index in reached:
@@ -95,15 +96,15 @@ def steps(
     while nodes:
         node = nodes.pop()
         if node.index in bars and _leads_on(node) and not (partial and node.index in wanted):
-            c_bar = bars[node.index] if node.index in wanted else bars.pop(node.index)
-            _apply_rule(node, c_bar, bars, reached, further)
+            c_bar = bars[node.index] if node.index in wanted else bars.pop(node.index)  # free what nobody asks for
+            _apply_rule(node, c_bar, bars, reached, record)
             yield node
 
 
-def _apply_rule(node: Tensor, c_bar: Any, bars: dict[int, Any], reached: set[int], further: bool) -> None:
+def _apply_rule(node: Tensor, c_bar: Any, bars: dict[int, Any], reached: set[int], record: bool) -> None:
     r"""One step of the sweep: $\bar c$ becomes a term of the cotangent of each input that leads on."""
     assert node.op is not None
-    c, inputs = (node, node.inputs) if further else (node.data, [data_of(x) for x in node.inputs])
+    c, inputs = (node, node.inputs) if record else (node.data, [data_of(x) for x in node.inputs])
     wanted = [type(x) is Tensor and x.index in reached for x in node.inputs]
     for x, x_bar in zip(node.inputs, node.op.pull(c_bar, c, inputs, node.params, wanted), strict=True):
         if x_bar is not None:
@@ -111,7 +112,7 @@ def _apply_rule(node: Tensor, c_bar: Any, bars: dict[int, Any], reached: set[int
 
 
 def _add(bars: dict[int, Any], x: Tensor, x_bar: Any) -> None:
-    """Cotangents of the same node add up; those of a bundle, output by output."""
+    """Cotangents of the same node add up; those of a block's bundle (a dict: see `blocks`), output by output."""
     if x.index not in bars:
         bars[x.index] = x_bar
     elif type(x_bar) is dict:
@@ -122,8 +123,9 @@ def _add(bars: dict[int, Any], x: Tensor, x_bar: Any) -> None:
 
 
 # ## The adjoint of broadcasting
-# If an input of shape $(3, 1)$ met one of shape $(3, 4)$, each of its elements was used four times:
-# $$ \hat a_{ij} = a_{i1} \qquad\Longrightarrow\qquad \bar a_{i1} = \sum_j \hat{\bar a}_{ij}. $$
+# If an input $a$ of shape $(3, 1)$ met one of shape $(3, 4)$, each of its elements was used four times. Write $\hat a$ for
+# $a$ after broadcasting:
+# $$ \hat a_{ij} = a_{i1} \qquad\Longrightarrow\qquad \bar a_{i1} = \sum_j \bar{\hat a}_{ij}. $$
 # The rules don't know; they return the cotangent of $\hat a$, and this sum is taken here, once for all operations.
 # Likewise an input in float32 that met one in float64 was cast, and its cotangent is cast back. (Not from complex
 # to real: in the complex step the imaginary part is the derivative.)
@@ -134,10 +136,10 @@ def fit(x_bar: Any, x: Tensor, name: str) -> Any:
     shape, dtype = x.shape, x.dtype
     if x_bar.shape != shape:
         extra = x_bar.ndim - len(shape)
-        repeated = tuple(i for i, n in enumerate(x_bar.shape) if i < extra or (shape[i - extra] == 1 and n != 1))
-        kept = tuple(n for i, n in enumerate(x_bar.shape) if i not in repeated)
-        if extra < 0 or kept != tuple(n for i, n in enumerate(shape) if i + extra not in repeated):
+        aligned = (1,) * extra + shape
+        if extra < 0 or any(m not in (1, n) for m, n in zip(aligned, x_bar.shape, strict=True)):
             raise ValueError(f"the rule of {name} returned a cotangent of shape {x_bar.shape} for an input of shape {shape}")
+        repeated = tuple(i for i, (m, n) in enumerate(zip(aligned, x_bar.shape, strict=True)) if m != n)
         x_bar = np.reshape(np.sum(x_bar, axis=repeated), shape)
     if x_bar.dtype != dtype and x_bar.dtype.kind != "c":
         x_bar = x_bar.astype(dtype)

@@ -14,12 +14,16 @@ this engine ever recurses over a graph.
 Two numbers travel with a node:
 
 - `index` is its place in the order of creation;
-- `oldest` is the smallest index among the leaves that it depends on. A function that notes the time
-  before it begins can tell by one comparison, `oldest < start`, whether a result depends on anything
-  from outside. This is how `grad` knows when to return a plain array and when to return a Tensor.
+- `oldest` is the smallest index among the leaves that it depends on, with or without a derivative. A function
+  that notes the time before it begins can tell by one comparison, `oldest < start`, whether a node depends on
+  anything from outside. `grad` asks it of the function's *value*, to know whether to record the sweep, and of each
+  of its *results*, to know whether to return a Tensor or a plain array.
 
 Models are plain NumPy: `Tensor` takes part in NumPy's own dispatch (`__array_ufunc__`, NEP 13, and
 `__array_function__`, NEP 18), so `np.tanh(x @ W + b)` means the same for arrays and for Tensors.
+
+Complex Tensors exist for the complex step only (see `check`): their imaginary part is a small step in some direction. So
+nothing conjugates, and kinks go by the real part: `np.abs(tm.tensor(3 + 4j))` is 3+4j, not 5.
 """
 
 from __future__ import annotations
@@ -33,14 +37,19 @@ from typing import Any
 import numpy as np
 
 now: Callable[[], int] = itertools.count().__next__
-"""The time: a number greater than the index of every node made so far."""
+"""The time. Each call is a tick: the number is larger than every earlier index and smaller than every later one."""
 
-NEVER = float("inf")  # `oldest` of a node that depends on no leaf at all
+NEVER = float("inf")  # larger than any index: where a minimum of indices starts
 
-SCALARS = (bool, int, float, complex)  # Python's own numbers are *weak*: they take their neighbours' dtype
+SCALARS = (bool, int, float, complex)
+"""Python's own numbers are *weak*: they take the dtype of their neighbours, so a float32 array times 2.0 stays float32."""
 
 OPERATIONS: dict[Any, Callable[..., Any]] = {}
-"""What to do when NumPy hands over one of its functions: NumPy's function -> ours."""
+"""What to do when NumPy hands over one of its functions.
+
+The keys are NumPy's functions, pairs (ufunc, method), and names: of SciPy's ufuncs (found without loading SciPy) and of a
+Tensor's methods. The values are functions or Operations.
+"""
 
 
 # ## While a function is traced
@@ -119,10 +128,9 @@ class Operation:
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
         """Compute, and remember: a Tensor if any input is one, else just the forward's value."""
-        data, kept, oldest, found = [], [], NEVER, False
+        data, kept, oldest = [], [], NEVER
         for x in inputs:
             if type(x) is Tensor:
-                found = True
                 data.append(x.data)
                 if x.oldest < oldest:
                     oldest = x.oldest
@@ -130,7 +138,7 @@ class Operation:
                 x = own(x)
                 data.append(x)
             kept.append(x)
-        if not found:
+        if oldest == NEVER:  # no Tensor among them
             return self.forward(*data, **params)
         forward = self.forward
         if self.complex_forward and any(np.iscomplexobj(x) for x in data):
@@ -138,9 +146,13 @@ class Operation:
         try:
             value = forward(*data, **params)
         except (ValueError, TypeError, IndexError, np.linalg.LinAlgError) as error:
-            given = ", ".join(map(describe, data)) + "".join(f", {k}={v!r}" for k, v in params.items())
-            raise type(error)(f"{self.name}({given}): {error}") from None
-        if type(value) is not np.ndarray and type(value) is not tuple and all(type(x) in SCALARS for x in data):
+            if isinstance(error, np.linalg.LinAlgError) and is_tracing():  # only the shape of the value matters
+                value = forward(*map(regular_example, data), **params)
+            else:
+                given = ", ".join(map(describe, data)) + "".join(f", {k}={v!r}" for k, v in params.items())
+                raise type(error)(f"{self.name}({given}): {error}") from None
+        weak = type(value) is not np.ndarray and type(value) is not tuple and all(type(x) in SCALARS for x in data)
+        if weak:
             value = np.asarray(value).item()  # weak in, weak out
         return Tensor(value, self, tuple(kept), params, oldest)
 
@@ -180,6 +192,12 @@ def own(x: Any) -> Any:
     return array
 
 
+def regular_example(x: Any) -> Any:
+    """The identity in the place of square matrices: the values of a trace are examples, and may happen to be singular."""
+    square = np.ndim(x) >= 2 and x.shape[-1] == x.shape[-2]
+    return np.broadcast_to(np.eye(x.shape[-1], dtype=x.dtype), x.shape) if square else x
+
+
 def describe(x: Any) -> str:
     """An operand, in an error message."""
     if isinstance(x, (np.ndarray, np.generic)):
@@ -209,18 +227,18 @@ class Tensor:
 
     __slots__ = ("data", "op", "inputs", "params", "index", "oldest", "__weakref__")  # noqa: RUF023 (in the order of __init__)
 
-    def __init__(self, data: Any, op: Operation | None, inputs: tuple[Any, ...], params: dict[str, Any], oldest: float):
+    def __init__(self, data: Any, op: Operation | None, inputs: tuple[Any, ...], params: dict[str, Any], oldest: float | None = None):
         if type(data) is np.ndarray:
             data.setflags(write=False)
         elif type(data) not in SCALARS and type(data) is not tuple:
             data = np.asarray(data)  # NumPy's 0-d results come as scalars
             data.setflags(write=False)
-        self.data = data  # what forwards see: an array, or a weak Python scalar, or a block's tuple of arrays
+        self.data = data  # what forwards see: an array, a weak scalar, or a block's tuple (a custom operation's ends in a Structure)
         self.op = op
         self.inputs = inputs
         self.params = params
         self.index = now()
-        self.oldest = self.index if op is None else oldest
+        self.oldest = self.index if oldest is None else oldest  # None: a leaf
 
     # ### Attributes
     @property
@@ -286,10 +304,10 @@ class Tensor:
         raise TypeError(_cut("complex(t)"))
 
     def __index__(self) -> int:
-        raise TypeError(_cut("a Tensor as a Python index") + "; to index with a Tensor, index a Tensor: tm.tensor(a)[t]")
+        raise TypeError(_cut("a Tensor as a Python index"))
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
-        raise TypeError(_cut("np.asarray(t) or a[i] = t"))
+        raise TypeError(_cut("np.asarray(t), a[t] or a[i] = t"))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TypeError("Tensors are immutable: instead of t[index] = value write t = tm.set_at(t, index, value)")
@@ -356,7 +374,7 @@ class Tensor:
 def tensor(value: Any) -> Tensor:
     """A leaf: a Tensor that holds its own read-only copy of a value.
 
-    A Python scalar gives a *weak* Tensor, which takes its neighbours' dtype as the scalar itself would.
+    A Python scalar gives a *weak* Tensor (see `SCALARS`).
 
     Raises TypeError for what isn't numeric.
 
@@ -366,7 +384,7 @@ def tensor(value: Any) -> Tensor:
     """
     if isinstance(value, Tensor):
         return value
-    return Tensor(own(value), None, (), {}, NEVER)
+    return Tensor(own(value), None, (), {})
 
 
 def data_of(x: Any) -> Any:
@@ -421,8 +439,8 @@ def _read_only(data: Any) -> np.ndarray:
 
 def _cut(what: str) -> str:
     return (f"{what} would turn a Tensor into a plain number, and its gradient would be lost. Use NumPy's functions "
-            "(np.sin, not math.sin) to compute with it, tm.set_at to put it into an array, np.stack to join several; "
-            "where no gradient is wanted, take t.value")  # fmt: skip
+            "(np.sin, not math.sin) to compute with it, tm.tensor(a)[t] to index an array with it, tm.set_at to put it into "
+            "an array, np.stack to join several; where no gradient is wanted, take t.value")  # fmt: skip
 
 
 def _untraceable(what: str) -> str:

@@ -43,7 +43,7 @@ MOST_ELEMENTS = 4  # of a value that is written out
 
 
 # ## What is in the graph
-class Graph(NamedTuple):
+class NamedGraph(NamedTuple):
     """The nodes between some leaves and some outputs."""
 
     nodes: list[Tensor]  # oldest first
@@ -60,7 +60,7 @@ class Graph(NamedTuple):
         return f"{node.op.name}({', '.join(map(self.name, node.inputs))})"  # type: ignore[union-attr]
 
 
-def graph_of(outputs: Any, inputs: Any, names: dict[str, Any] | None) -> Graph:
+def graph_of(outputs: Any, inputs: Any, names: dict[str, Any] | None) -> NamedGraph:
     """Everything that `outputs` were computed from, and nothing that `inputs` were computed from."""
     ends = {x.index for x in tree.flatten(inputs)[0]}
     waiting = tree.flatten(outputs)[0]
@@ -74,7 +74,7 @@ def graph_of(outputs: Any, inputs: Any, names: dict[str, Any] | None) -> Graph:
         if node.index not in seen:
             seen[node.index] = node
             waiting.extend(x for x in node.inputs if type(x) is Tensor and node.index not in ends)
-    return Graph([seen[index] for index in sorted(seen)], found, ends, names_of(sorted(seen), names or {}))
+    return NamedGraph([seen[index] for index in sorted(seen)], found, ends, names_of(sorted(seen), names or {}))
 
 
 def names_of(indices: Sequence[int], names: dict[str, Any]) -> dict[int, str]:
@@ -89,8 +89,8 @@ def names_of(indices: Sequence[int], names: dict[str, Any]) -> dict[int, str]:
 
 def numbers(x: Any) -> str:
     """The elements of a small array, on one line."""
-    rounded = {"float_kind": "{:.4g}".format, "complex_kind": "{:.4g}".format}
-    return np.array2string(np.asarray(x), max_line_width=1000, separator=", ", formatter=rounded).replace("\n", "")  # type: ignore[arg-type]
+    rounded: Any = {"float_kind": "{:.4g}".format, "complex_kind": "{:.4g}".format}
+    return np.array2string(np.asarray(x), max_line_width=1000, separator=", ", formatter=rounded).replace("\n", "")
 
 
 def summary(x: Any) -> str:
@@ -110,7 +110,7 @@ COLOURS = {
 }
 
 
-def boxes_of(graph: Graph) -> list[Box]:
+def boxes_of(graph: NamedGraph) -> list[Box]:
     """A box for each node and for each use of a constant, inputs before their users."""
     boxes: list[Box] = []
     place: dict[int, int] = {}
@@ -414,7 +414,7 @@ def sweep_table(output: Tensor, inputs: Any, names: dict[str, Any] | None = None
     bars: dict[int, Any] = {}
     known = {output.index: _one(output)}  # all cotangents so far; `bars` forgets those that are used up
     table = []
-    for number, node in enumerate(steps(bars, [output], [known[output.index]], tree.flatten(inputs)[0], further=False)):
+    for number, node in enumerate(steps(bars, [output], [known[output.index]], tree.flatten(inputs)[0], record=False)):
         rule: dict[str, str] = {}
         before, after = {}, {}
         for x, term in zip(node.inputs, terms_of(node.op, len(node.inputs)), strict=True):

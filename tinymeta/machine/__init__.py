@@ -1,6 +1,6 @@
 """The second executor of the same graph: a function is traced once, and the program is run from then on."""
 
 from .program import Instruction, Program
-from .trace import trace
+from .trace import jit, trace
 
-__all__ = ["Instruction", "Program", "trace"]
+__all__ = ["Instruction", "Program", "jit", "trace"]

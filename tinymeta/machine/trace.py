@@ -7,16 +7,24 @@ stands for any value of its shape, and whatever would depend on the value itself
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import inspect
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from ..autodiff import tree
 from ..autodiff.blocks import run
-from ..autodiff.tensor import data_of, tensor, tracing
+from ..autodiff.tensor import Tensor, data_of, is_tracing, tensor, tracing
 from .program import Program
 
+STATIC = (bool, int, str)  # what a program is made for one value of; Python floats and arrays are inputs
+MOST_PROGRAMS = 64  # that one jitted function keeps
 
-def trace(f: Callable[..., Any], *args: Any) -> Program:
+
+def trace(f: Callable[..., Any], *args: Any, static_argnames: Sequence[str] = ()) -> Program:
     """Record what `f` computes, as a program for all arguments of the same structure, shapes and dtypes.
 
     Parameters
@@ -24,6 +32,7 @@ def trace(f: Callable[..., Any], *args: Any) -> Program:
     f : function of nested containers of arrays; it may take derivatives and map functions inside
     args : example arguments. Arrays and Python floats become inputs; int, bool, str and None are static: the program
         is for these very values
+    static_argnames : names of further arguments that are static
 
     Returns
     -------
@@ -42,7 +51,7 @@ def trace(f: Callable[..., Any], *args: Any) -> Program:
     """
     leaves, structure = tree.flatten(args)
     names = [name for names in tree.argument_names(f, args) for name in names]
-    static = {i: x for i, x in enumerate(leaves) if isinstance(x, (bool, int, str))}
+    static = _static(f, args, leaves, static_argnames)
     dynamic = [i for i in range(len(leaves)) if i not in static]
 
     def on_dynamic(*given: Any) -> Any:
@@ -52,3 +61,65 @@ def trace(f: Callable[..., Any], *args: Any) -> Program:
     with tracing():
         graph = run(on_dynamic, [tensor(data_of(leaves[i])) for i in dynamic])
     return Program(graph, [names[i] for i in dynamic], structure, static)
+
+
+def _static(f: Callable[..., Any], args: Sequence[Any], leaves: Sequence[Any], names: Sequence[str]) -> dict[int, Any]:
+    """The static leaves, by their number."""
+    parameters = list(inspect.signature(f).parameters) if names else []
+    if unknown := [name for name in names if name not in parameters]:
+        raise ValueError(f"static_argnames={tuple(names)!r}: the function has no argument {unknown[0]!r}")
+    named = [name in names for name, arg in zip([*parameters, *[""] * len(args)], args, strict=False) for _ in tree.flatten(arg)[0]]
+    return {i: x for i, x in enumerate(leaves) if named[i] or isinstance(x, STATIC)}
+
+
+def jit(f: Callable[..., Any], static_argnames: Sequence[str] = ()) -> Callable[..., Any]:
+    """The same function, traced when it is first called with arguments of a kind, and run from the program ever after.
+
+    The kind of the arguments is their structure, their shapes and dtypes, and the values of those that are static: int, bool,
+    str, None, and what `static_argnames` names. Programs are kept, up to 64 of them; the one not used for the longest time goes first.
+
+    Put it outermost: `jit(grad(f))` runs the gradient from a program. `grad(jit(f))` is right as well, but where Tensors are about, as
+    arguments or captured, an outer derivative is going on, and `f` itself is run.
+
+    Parameters
+    ----------
+    f : function that can be traced, see `trace`; what it captures besides Tensors (arrays, numbers) is fixed when it is traced
+    static_argnames : names of arguments that are static whatever their type; they must be hashable
+
+    Raises TypeError if what `f` does depends on a value, or if a static argument isn't hashable.
+
+    Example
+    -------
+    >>> import numpy as np, tinymeta as tm
+    >>> slope = tm.jit(tm.grad(lambda x: np.sum(x**2)))
+    >>> slope(np.array([1.0, 2.0]))
+    array([2., 4.])
+    """
+    programs: OrderedDict[Any, Program] = OrderedDict()
+
+    @functools.wraps(f)
+    def jitted(*args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            args = inspect.signature(f).bind(*args, **kwargs).args
+        leaves, structure = tree.flatten(args)
+        if is_tracing() or any(type(x) is Tensor for x in leaves):
+            return f(*args)
+        static = _static(f, args, leaves, static_argnames)
+        key = (structure, tuple((type(x), x) if i in static else _kind(x) for i, x in enumerate(leaves)))
+        try:
+            program = programs.pop(key) if key in programs else trace(f, *args, static_argnames=static_argnames)
+        except TypeError as error:
+            if "unhashable" in str(error):
+                raise TypeError(f"static arguments must be hashable: {error}") from None
+            raise
+        programs[key] = program
+        if len(programs) > MOST_PROGRAMS:
+            programs.popitem(last=False)
+        return f(*args) if program.captured else program(*args)
+
+    return jitted
+
+
+def _kind(x: Any) -> Any:
+    """What a program depends on of an input."""
+    return float if type(x) is float else (np.asarray(x).dtype, np.shape(x))

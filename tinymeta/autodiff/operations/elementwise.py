@@ -1,13 +1,17 @@
 r"""
 # Element by element
 
-For $c = f(a)$, applied to each element, $dc = f'(a)\,da$. A cotangent $\bar c$ pairs with $dc$:
+All rules are derived in one way. Let $\langle x, y \rangle$ be the sum of the products of the elements of $x$ and $y$ (nothing
+is conjugated). The cotangent $\bar c$ is defined by $ds = \langle \bar c, dc \rangle$. Write $ds$ as
+$\langle \text{something}, da \rangle$ for every $da$: the something is $\bar a$. For $c = f(a)$, applied to each element,
 
-$$ \langle \bar c, dc \rangle = \langle \bar c, f'(a)\, da \rangle = \langle \bar c\, f'(a), da \rangle
+$$ ds = \langle \bar c, dc \rangle = \langle \bar c, f'(a)\, da \rangle = \langle \bar c\, f'(a), da \rangle
 \quad\Longrightarrow\quad \bar a = \bar c\, f'(a). $$
 
-Broadcasting needs no word in any rule: a rule returns a cotangent in the shape of $c$, and the sweep sums
-it over the axes along which the input was repeated (`reverse.fit` says why).
+This last step is the same for all, so the derivations below stop at $dc$.
+
+Broadcasting needs no word in any rule: a rule returns a cotangent in the shape of $c$, and the sweep sums it over the
+axes along which the input was repeated (`reverse.fit` says why).
 """
 
 import numpy as np
@@ -127,7 +131,8 @@ def _(c_bar, c, a):
     return (c_bar * c,)
 
 
-# $$ c = e^a - 1, \qquad dc = e^a\,da = (c + 1)\,da $$
+# $$ c = e^a - 1, \qquad dc = (c + 1)\,da = e^a\,da $$
+# In the last form, as $c + 1$ would lose all digits for very negative $a$.
 expm1 = elementwise(np.expm1)
 
 
@@ -248,7 +253,7 @@ def _(c_bar, c, a, b):
 
 @maximum.holomorphic
 def _(a, b):
-    return np.where(np.real(a) >= np.real(b), a, b)
+    return _winner(a, b, np.greater)
 
 
 # $$ c = \min(a, b), \qquad dc = [a < b]\,da + [b < a]\,db, \qquad \text{half each at } a = b $$
@@ -262,12 +267,18 @@ def _(c_bar, c, a, b):
 
 @minimum.holomorphic
 def _(a, b):
-    return np.where(np.real(a) <= np.real(b), a, b)
+    return _winner(a, b, np.less)
 
 
 def _share(c_bar, wins, tie):
     """All of it to the winner, half of it in a tie."""
     return np.where(tie, 0.5 * c_bar, np.where(wins, c_bar, 0))
+
+
+def _winner(a, b, beats):
+    """The winner by the real part; in a tie the mean of both, whose derivatives are the same halves."""
+    x, y = np.real(a), np.real(b)
+    return np.where(x == y, 0.5 * (a + b), np.where(beats(x, y), a, b))
 
 
 # $$ c = \max(a, 0), \qquad dc = [a > 0]\,da, \qquad 0 \text{ at } a = 0 $$
@@ -326,17 +337,12 @@ def _by_real_part(ufunc):
     return made
 
 
-less, less_equal, greater, greater_equal, equal, not_equal = map(
-    _by_real_part, (np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal)
-)
+less, less_equal, greater, greater_equal = map(_by_real_part, (np.less, np.less_equal, np.greater, np.greater_equal))
+equal, not_equal = map(_by_real_part, (np.equal, np.not_equal))
 isfinite, isnan, isinf, signbit = map(_by_real_part, (np.isfinite, np.isnan, np.isinf, np.signbit))
 sign, floor, ceil, trunc, rint = map(_by_real_part, (np.sign, np.floor, np.ceil, np.trunc, np.rint))
-logical_and, logical_or, logical_xor, logical_not = map(
-    _by_real_part, (np.logical_and, np.logical_or, np.logical_xor, np.logical_not)
-)
-bitwise_and, bitwise_or, bitwise_xor, invert = map(
-    elementwise, (np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert)
-)
+logical_and, logical_or, logical_xor, logical_not = map(_by_real_part, (np.logical_and, np.logical_or, np.logical_xor, np.logical_not))
+bitwise_and, bitwise_or, bitwise_xor, invert = map(elementwise, (np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert))
 
 
 # `a // b` is piecewise constant as well, and `a % b` differs from $a$ by a multiple of $b$:
@@ -450,14 +456,14 @@ gammaln.not_analytic()
 polygamma.not_analytic()
 
 
-# $$ c = \sigma(a) = \frac{1}{1 + e^{-a}}, \qquad dc = \sigma(a)\,(1 - \sigma(a))\,da = c\,(1 - c)\,da $$
-# With $\sigma(a) = \tfrac12 (1 + \tanh \tfrac a2)$ nothing overflows; small results keep their digits through
-# $\sigma(a) = e^a / (1 + e^a)$ for negative $a$.
+# $$ c = \sigma(a) = \frac{1}{1 + e^{-a}}, \qquad dc = c\,(1 - c)\,da $$
+# With $s = e^{-|a|} \le 1$ nothing overflows:
+# $$ \sigma(a) = \frac{1}{1 + s} \text{ for } a \ge 0, \qquad \sigma(a) = \frac{s}{1 + s} \text{ for } a < 0 $$
 @implements("expit")
 @operation
 def sigmoid(a):
-    small = np.exp(-np.abs(a))
-    return np.where(np.greater_equal(a, 0), 1, small) / (1 + small)
+    s = np.exp(-np.abs(a))
+    return np.where(np.greater_equal(a, 0), 1, s) / (1 + s)
 
 
 @sigmoid.rule
@@ -467,8 +473,8 @@ def _(c_bar, c, a):
 
 @sigmoid.holomorphic
 def _(a):
-    small = np.exp(-_outward(a) * a)
-    return np.where(a.real >= 0, 1, small) / (1 + small)
+    s = np.exp(-_outward(a) * a)
+    return np.where(a.real >= 0, 1, s) / (1 + s)
 
 
 def _outward(a):

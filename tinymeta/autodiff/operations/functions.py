@@ -15,7 +15,7 @@ from ..tensor import Tensor, own
 from . import elementwise
 from .elementwise import stop_gradient as _stop_gradient
 
-# An operation's call would do, but a function shows its signature, and its name in a traceback.
+# The wrappers of single operations are there for `help()` and for tracebacks: a function shows its signature and its name.
 
 
 def relu(x: Any) -> Any:

@@ -9,10 +9,9 @@ Leading axes are a batch.
 import numpy as np
 
 from ..tensor import implements, operation
-from .products import matmul
 from .reductions import expand, normalize_axes
 
-_T = np.matrix_transpose
+SlogdetResult = type(np.linalg.slogdet(np.eye(1)))  # NumPy's namedtuple
 
 
 # ## Solve
@@ -26,8 +25,8 @@ def solve_(a, b):
 
 @solve_.rule
 def _(x_bar, x, a, b):
-    b_bar = np.linalg.solve(_T(a), x_bar)
-    return lambda: -matmul(b_bar, _T(x)), b_bar
+    b_bar = np.linalg.solve(a.mT, x_bar)
+    return lambda: -(b_bar @ x.mT), b_bar
 
 
 # As in NumPy 2, `b` is a vector only if it has exactly one axis.
@@ -55,7 +54,7 @@ def det(a):
 
 @det.rule
 def _(c_bar, c, a):
-    return ((c_bar * c)[..., None, None] * _T(np.linalg.inv(a)),)
+    return ((c_bar * c)[..., None, None] * np.linalg.inv(a).mT,)
 
 
 # The sign is piecewise constant.
@@ -71,7 +70,7 @@ def log_absolute_determinant(a):
 
 @log_absolute_determinant.rule
 def _(c_bar, c, a):
-    return (c_bar[..., None, None] * _T(np.linalg.inv(a)),)
+    return (c_bar[..., None, None] * np.linalg.inv(a).mT,)
 
 
 sign_of_determinant.not_analytic()
@@ -80,7 +79,7 @@ log_absolute_determinant.not_analytic()
 
 @implements(np.linalg.slogdet)
 def slogdet(a):
-    return type(np.linalg.slogdet(np.eye(1)))(sign_of_determinant(a), log_absolute_determinant(a))
+    return SlogdetResult(sign_of_determinant(a), log_absolute_determinant(a))
 
 
 # ## Cholesky
@@ -88,10 +87,11 @@ def slogdet(a):
 # $L^{-1} dL$ is lower triangular, and the right-hand side is it plus its transpose: so it is the lower half of the
 # left-hand side, with the diagonal halved. Call that operator $\Phi$:
 # $$ dL = L\,\Phi(L^{-1} dA\,L^{-\top}) $$
-# $\Phi$ is its own adjoint on lower triangular arguments, so
-# $$ \langle \bar L, dL \rangle = \langle \Phi(L^\top \bar L), L^{-1} dA\,L^{-\top} \rangle
-#    = \langle L^{-\top} \Phi(L^\top \bar L)\,L^{-1}, dA \rangle. $$
+# $\Phi$ multiplies each element by 0, 1/2 or 1, so it is its own adjoint:
+# $$ \langle \bar L, dL \rangle = \langle L^\top \bar L, \Phi(L^{-1} dA\,L^{-\top}) \rangle
+#    = \langle \Phi(L^\top \bar L), L^{-1} dA\,L^{-\top} \rangle = \langle L^{-\top} \Phi(L^\top \bar L)\,L^{-1}, dA \rangle. $$
 # The input is symmetric and so is $dA$: only the symmetric part of that cotangent counts, and it is what we return.
+# (NumPy reads the lower triangle alone, so differences in single elements disagree: check `cholesky(a + a.T)` instead.)
 # (Source: Murray, Differentiation of the Cholesky decomposition, 2016.)
 @implements(np.linalg.cholesky)
 @operation
@@ -101,11 +101,11 @@ def cholesky(a):
 
 @cholesky.rule
 def _(l_bar, l, a):
-    phi = np.tril(matmul(_T(l), l_bar))
+    phi = np.tril(l.mT @ l_bar)
     phi = phi - 0.5 * phi * np.eye(a.shape[-1], dtype=a.dtype)
-    left = np.linalg.solve(_T(l), phi)
-    a_bar = _T(np.linalg.solve(_T(l), _T(left)))
-    return (0.5 * (a_bar + _T(a_bar)),)
+    left = np.linalg.solve(l.mT, phi)
+    a_bar = np.linalg.solve(l.mT, left.mT).mT
+    return (0.5 * (a_bar + a_bar.mT),)
 
 
 cholesky.not_analytic()
@@ -113,8 +113,8 @@ cholesky.not_analytic()
 
 # ## Norm
 # $$ c = \sqrt{\textstyle\sum a_i^2}, \qquad dc = \Big\langle \frac{a}{c}, da \Big\rangle, \qquad 0 \text{ at } a = 0 $$
-# At 0 the norm has a kink, and 0 is the middle of the directions there. The root is kept away from 0 *before* it is
-# taken, so that no infinity arises to be multiplied by 0.
+# It is composed, so this is no rule, but what follows from the chain rule. At 0 the norm has a kink, and 0 is the middle of
+# the directions there. The root is kept away from 0 *before* it is taken, so that no infinity arises to be multiplied by 0.
 @implements(np.linalg.norm)
 def norm(x, ord=None, axis=None, keepdims=False):
     axes = tuple(range(x.ndim)) if axis is None else (axis if isinstance(axis, tuple) else (axis,))
@@ -134,7 +134,7 @@ def norm(x, ord=None, axis=None, keepdims=False):
 
 
 def _root(total, degree=2):
-    zero = total == 0
+    zero = total <= 0  # `<` is for the complex step, which makes it (ih)^2
     positive = np.where(zero, 1, total)
     return np.where(zero, 0, np.sqrt(positive) if degree == 2 else positive ** (1 / degree))
 

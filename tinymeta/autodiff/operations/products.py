@@ -26,11 +26,7 @@ def matmul_(a, b):
 
 @matmul_.rule
 def _(c_bar, c, a, b):
-    return lambda: np.matmul(c_bar, _transposed(b)), lambda: np.matmul(_transposed(a), c_bar)
-
-
-def _transposed(a):
-    return a.T if a.ndim == 2 else np.swapaxes(a, -1, -2)
+    return lambda: c_bar @ b.mT, lambda: a.mT @ c_bar
 
 
 # A vector is a row on the left and a column on the right.

@@ -51,7 +51,7 @@ def _(c_bar, c, a, *, axis, keepdims):
 
 
 @implements(np.sum)
-def sum(a, axis=None, dtype=None, out=None, keepdims=False, **options):
+def _sum(a, axis=None, dtype=None, out=None, keepdims=False, **options):
     refuse("sum", {"dtype": dtype, "out": out, **options})
     return sum_(a, axis=normalize_axes(axis, np.ndim(a)), keepdims=_flag(keepdims))
 
@@ -105,9 +105,9 @@ def prod(a, axis=None, dtype=None, out=None, keepdims=False, **options):
 
 
 # ## Maximum and minimum
-# $$ c = \max_i a_i, \qquad dc = da_{i^*} $$
-# If several elements are the maximum, each of the $k$ winners gets $\bar c / k$: the mean of the derivatives that the
-# function has around the tie, and independent of the order of the elements.
+# $$ c = \max_i a_i, \qquad dc = da_{i^*}, \qquad \bar a_i = \frac{\bar c}{k}\,[a_i = c] $$
+# where $k$ is the number of winners. If there are several, their share is the mean of the derivatives that the function has
+# around the tie, and independent of the order of the elements.
 @operation
 def max_(a, *, axis, keepdims):
     return np.max(a, axis=axis, keepdims=keepdims)
@@ -129,30 +129,28 @@ def _(c_bar, c, a, *, axis, keepdims):
 
 @max_.holomorphic
 def _(a, *, axis, keepdims):
-    return _at(np.argmax, a, axis, keepdims)
+    return _winner(np.max, a, axis, keepdims)
 
 
 @min_.holomorphic
 def _(a, *, axis, keepdims):
-    return _at(np.argmin, a, axis, keepdims)
+    return _winner(np.min, a, axis, keepdims)
 
 
-def _at(choose, a, axis, keepdims):
-    """The element whose real part wins."""
-    kept = [i for i in range(a.ndim) if i not in axis]
-    rows = np.transpose(a, (*kept, *axis)).reshape(*(a.shape[i] for i in kept), -1)
-    chosen = np.take_along_axis(rows, choose(rows.real, axis=-1)[..., None], -1)[..., 0]
-    return expand(chosen, axis, a.ndim) if keepdims else chosen
+def _winner(choose, a, axis, keepdims):
+    """The winner by the real part, and the mean direction of all that tie."""
+    wins = a.real == choose(a.real, axis=axis, keepdims=True)
+    return choose(a.real, axis=axis, keepdims=keepdims) + 1j * np.mean(a.imag, axis=axis, keepdims=keepdims, where=wins)
 
 
 @implements(np.max, np.amax)
-def max(a, axis=None, out=None, keepdims=False, **options):
+def _max(a, axis=None, out=None, keepdims=False, **options):
     refuse("max", {"out": out, **options})
     return max_(a, axis=normalize_axes(axis, a.ndim), keepdims=_flag(keepdims))
 
 
 @implements(np.min, np.amin)
-def min(a, axis=None, out=None, keepdims=False, **options):
+def _min(a, axis=None, out=None, keepdims=False, **options):
     refuse("min", {"out": out, **options})
     return min_(a, axis=normalize_axes(axis, a.ndim), keepdims=_flag(keepdims))
 
@@ -179,7 +177,7 @@ def cumsum(a, axis=None, dtype=None, out=None):
 
 
 # ## Reductions whose derivative is zero
-def _zero_rule(function):
+def _without_rule(function):
     name = function.__name__
 
     def forward(a, *, axis, keepdims):
@@ -196,7 +194,7 @@ def _zero_rule(function):
 
 
 argmax, argmin, all_, any_, count_nonzero = map(
-    _zero_rule, (np.argmax, np.argmin, np.all, np.any, np.count_nonzero)
+    _without_rule, (np.argmax, np.argmin, np.all, np.any, np.count_nonzero)
 )
 
 

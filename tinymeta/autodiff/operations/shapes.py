@@ -1,8 +1,8 @@
 r"""
 # Shapes
 
-None of these operations computes anything: each moves elements. So each is linear, and its rule moves the
-cotangents back where their elements came from. Where an element was copied, its copies' cotangents are added.
+These operations move elements and compute nothing. So each is linear, and its rule moves the cotangents back where
+their elements came from. Where an element was copied, its copies' cotangents are added.
 """
 
 import itertools
@@ -28,7 +28,7 @@ def size(a, axis=None):
 
 
 # ## The shape of a Tensor, filled with a constant
-# Nodes without a derivative.
+# The exception: no element is moved, and there is no derivative.
 @operation
 def full_like(a, *, fill_value, dtype):
     return np.full(np.shape(a), fill_value, dtype=dtype)
@@ -102,7 +102,8 @@ def copy(a):
 
 # ## Axes in another order
 # $$ c_{\pi(i)} = a_i \qquad\Longrightarrow\qquad \bar a_i = \bar c_{\pi(i)} $$
-# `argsort` of a permutation is its inverse.
+# where $\pi$ moves the place $i = (i_0, i_1, \dots)$ to $(i_{\mathrm{axes}[0]}, i_{\mathrm{axes}[1]}, \dots)$. `argsort` of a
+# permutation is its inverse.
 @operation
 def transpose_(a, *, axes):
     return np.transpose(a, axes)
@@ -142,7 +143,7 @@ def swapaxes(a, axis1, axis2):
 
 @implements(np.matrix_transpose, np.linalg.matrix_transpose)
 def matrix_transpose(a):
-    return swapaxes(a, -1, -2)
+    return transpose_(a, axes=(*range(a.ndim - 2), a.ndim - 1, a.ndim - 2))
 
 
 # ## Repeating along new or length-1 axes

@@ -1,0 +1,151 @@
+"""Each pass leaves the results as they are, and saves what it is there to save."""
+
+import numpy as np
+import pytest
+
+import tinymeta as tm
+from tinymeta.autodiff import tree
+from tinymeta.autodiff.blocks import run
+from tinymeta.autodiff.tensor import tensor, tracing
+from tinymeta.machine import passes
+from tinymeta.machine.code import code_of
+from tinymeta.machine.program import execute
+
+generator = np.random.default_rng(0)
+THETA = {"W": generator.normal(size=(3, 4)), "b": generator.normal(size=4)}
+TASKS = (generator.normal(size=(5, 6, 3)), generator.normal(size=(5, 6, 4)))
+
+
+def loss(theta, x, y):
+    return np.mean((np.tanh(x @ theta["W"] + theta["b"]) - y) ** 2)
+
+
+def adapted(theta, x, y):
+    g = tm.grad(loss)(theta, x, y)
+    return loss(tm.tree.map(lambda t, g: t - 0.1 * g, theta, g), x, y)
+
+
+def meta(theta, xs, ys):
+    return np.mean(tm.vmap(adapted, (None, 0, 0))(theta, xs, ys))
+
+
+FUNCTIONS = {
+    "gradient": (tm.value_and_grad(loss), THETA, TASKS[0][0], TASKS[1][0]),
+    "MAML": (tm.value_and_grad(meta), THETA, *TASKS),
+    "Hessian": (tm.hessian(loss), THETA, TASKS[0][0], TASKS[1][0]),
+    "checkpoint": (tm.grad(tm.checkpoint(loss)), THETA, TASKS[0][0], TASKS[1][0]),
+    "a loss that isn't linear": (tm.value_and_grad(lambda *a: np.log(meta(*a))), THETA, *TASKS),
+    "two results, one taken": (lambda x: tm.vmap(lambda row: (np.sin(row), np.cos(row)))(x)[1], TASKS[0]),
+    "a map of a map": (tm.grad(lambda x: np.sum(tm.vmap(tm.vmap(lambda a: np.sin(a) * x[0, 0, 0]))(x))), TASKS[0]),
+}
+
+
+def traced(f, *args):
+    leaves, structure = tree.flatten(args)
+    with tracing():
+        return code_of(run(lambda *given: f(*tree.unflatten(structure, given)), list(map(tensor, leaves)))), leaves
+
+
+def length(code):
+    return len(list(code.walk()))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("transform", [*dict.fromkeys(passes.PASSES), passes.optimize], ids=lambda transform: transform.__name__)
+def test_results_are_unchanged(transform, name):
+    code, inputs = traced(*FUNCTIONS[name])
+    after = transform(code)
+    for before, now in zip(execute(code, inputs, []), execute(after, inputs, []), strict=True):
+        np.testing.assert_array_equal(now, before)
+    assert length(after) <= length(code)
+
+
+def test_dead_code():
+    code, _ = traced(lambda x: (np.sin(x), np.cos(x)), np.ones(3))
+    assert length(passes.dead_code(code._replace(outputs=code.outputs[:1]))) == 1
+
+
+def test_dead_code_in_a_block_takes_its_operands_along():
+    code, _ = traced(lambda x, y: tm.vmap(lambda a, b: (np.sin(a), np.cos(b)))(x, y)[0], np.ones(3), np.ones(3))
+    block = next(i for i in passes.in_bodies(passes.dead_code)(code).instructions if i.body)
+    assert [i.operation.name for i in block.body.instructions] == ["sin"]
+    assert len(block.operands) == len(block.body.inputs) == len(block.type) == 1
+
+
+def test_common_subexpressions():
+    code, _ = traced(lambda x: np.sin(x + 1) * np.sin(x + 1), np.ones(3))
+    assert length(code) == 5
+    assert [i.operation.name for i in passes.common_subexpressions(code).instructions] == ["add", "sin", "multiply"]
+
+
+def test_common_subexpressions_keep_constants_of_different_kinds_apart():
+    def f(x):
+        return x * 2 + x * np.float32(2) + x * 2.0 + x * np.array(2.0)
+
+    code, (x,) = traced(f, np.ones(3, np.float32))
+    after = passes.common_subexpressions(code)
+    assert len(after.constants) == len(code.constants)
+    assert execute(after, [x], [])[0].dtype == np.float64  # the last one is strong
+
+
+def test_a_checkpoint_is_never_merged_with_what_it_computes_again():
+    code, _ = traced(tm.value_and_grad(lambda x: np.sum(tm.checkpoint(lambda x: np.sin(x) ** 2)(x)) + np.sum(np.sin(x))), np.ones(3))
+    names = [i.operation.name for i in passes.optimize(code).walk()]
+    assert names.count("sin") == 3  # outside, in the checkpoint, and in its second run
+    assert names.count("checkpoint") == 2
+
+
+def test_constant_folding():
+    code, _ = traced(lambda x: x * np.sum(tm.stop_gradient(tm.tensor(np.ones(3)) * 2)), np.ones(3))
+    folded = passes.constant_folding(code)
+    assert [i.operation.name for i in folded.instructions][-1] == "multiply"
+    assert length(folded) <= length(code)
+
+
+@pytest.mark.parametrize("f", [lambda x: x * 1, lambda x: 1.0 * x, lambda x: x + 0, lambda x: 0.0 + x, lambda x: x - 0,
+                               lambda x: x / 1, lambda x: np.reshape(x, (3,)), lambda x: np.broadcast_to(x, (3,))])  # fmt: skip
+def test_algebra_drops_what_changes_nothing(f):
+    code, _ = traced(lambda x: np.sin(f(x)), np.ones(3))
+    assert [i.operation.name for i in passes.algebra(code).instructions] == ["sin"]
+
+
+@pytest.mark.parametrize("f", [lambda x: x * 2, lambda x: 0 - x, lambda x: 1 / x, lambda x: x * np.ones((2, 3)), lambda x: x + 0j,
+                               lambda x: x.astype(np.float32) * np.ones(3)])  # fmt: skip
+def test_algebra_keeps_what_changes_something(f):
+    code, _ = traced(f, np.ones(3))
+    assert length(passes.algebra(code)) == length(code)
+
+
+def test_two_maps_become_one_with_the_length_of_one_task():
+    code, _ = traced(*FUNCTIONS["MAML"])
+    after = passes.optimize(code)
+    assert [i.operation.name for i in code.instructions].count("map") == 2
+    assert [i.operation.name for i in after.instructions].count("map") == 1
+    forward = [i.operation.name for i in after.walk()].count("tanh")
+    assert forward == 2  # the inner and the outer loss, each once
+
+
+def test_a_map_that_needs_the_other_stays_apart():
+    code, _ = traced(*FUNCTIONS["a loss that isn't linear"])
+    assert [i.operation.name for i in passes.optimize(code).instructions].count("map") == 2
+
+
+@pytest.mark.parametrize("f, names", [
+    (lambda a, b: a.T @ b.T, ["product"]), (lambda a, b: (b @ a).T.T @ a, ["product", "product"]),
+    (lambda a, b: 2.0 * (a @ b) + a[0, 0], ["product", "getitem", "add"]),
+    (lambda a, b: b - 0.1 * (a @ b), ["product"]), (lambda a, b: a @ b + b[0], ["getitem", "product"]),
+    (lambda a, b: (a @ b) * b, ["product", "multiply"]), (lambda a, b: a @ b + 1.0, ["product", "add"]),
+    (lambda a, b: (lambda c: c + np.sin(c))(a @ b), ["product", "sin", "add"]),
+])  # fmt: skip
+def test_products_take_transposition_scale_and_addition(f, names):
+    code, inputs = traced(f, generator.normal(size=(3, 3)), generator.normal(size=(3, 3)))
+    after = passes.optimize(code)
+    assert [i.operation.name for i in after.instructions] == names
+    np.testing.assert_allclose(execute(after, inputs, [])[0], f(*inputs), rtol=1e-14)
+
+
+def test_savings_count_what_each_pass_saved():
+    code, _ = traced(*FUNCTIONS["MAML"])
+    saved = passes.savings(code)
+    assert [name for name, _ in saved] == [transform.__name__ for transform in passes.PASSES]
+    assert sum(n for _, n in saved) == length(code) - length(passes.optimize(code)) > 20

@@ -1,0 +1,131 @@
+r"""
+# Code: a traced graph as data
+
+A graph that was traced is a list of instructions: its nodes in the order of their creation, each naming the *slots* that
+its operands are in and the slot where its result goes. Gradients need no instruction of their own; the sweep has already
+written them into the graph as ordinary nodes.
+
+A block is one instruction with code of its own, its *body*. A mapped block's body is run once for each row: however many
+tasks a batch has, its code has the length of one task's.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..autodiff.blocks import Block, Graph
+from ..autodiff.operations.elementwise import identity
+from ..autodiff.tensor import SCALARS, Operation, Tensor, data_of
+from ..autodiff.tree import Structure
+
+
+class Type(NamedTuple):
+    """What a slot holds. A weak one holds a Python number, which takes its neighbours' dtype."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    weak: bool = False
+
+    def __str__(self) -> str:
+        return f"{type(self.dtype.type(0).item()).__name__}" if self.weak else f"{self.dtype}{list(self.shape)}"
+
+
+class Bundle(tuple[Type, ...]):
+    """The types of a block's results."""
+
+    def __str__(self) -> str:
+        return f"({', '.join(map(str, self))})"
+
+
+def type_of(x: Any) -> Type | Bundle:
+    """The type of a node's data."""
+    if type(x) is tuple:
+        return Bundle(type_of(part) for part in x if not isinstance(part, Structure))  # type: ignore[arg-type]
+    return Type(np.asarray(x).dtype, np.shape(x), isinstance(x, SCALARS))
+
+
+class Instruction(NamedTuple):
+    """`slot = operation(operands)`."""
+
+    slot: int
+    operation: Operation
+    operands: tuple[int, ...]
+    params: dict[str, Any]
+    type: Type | Bundle
+    body: Code | None = None
+    length: int | None = None  # of a mapped block
+
+
+class Code(NamedTuple):
+    """A function as instructions on slots."""
+
+    inputs: dict[int, Type]
+    captured: dict[int, Type]
+    constants: dict[int, Any]
+    instructions: tuple[Instruction, ...]
+    outputs: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """A number greater than every slot's."""
+        return 1 + max((*self.inputs, *self.captured, *self.constants, *(i.slot for i in self.instructions)), default=-1)
+
+    def walk(self) -> Iterator[Instruction]:
+        """All instructions, each block's followed by those of its body."""
+        for instruction in self.instructions:
+            yield instruction
+            if instruction.body is not None:
+                yield from instruction.body.walk()
+
+
+def code_of(graph: Graph) -> Code:
+    """The instructions that compute a graph's outputs."""
+    slots: dict[int, int] = {}
+    constants: dict[int, Any] = {}
+
+    numbers = itertools.count()
+
+    def new(x: Any) -> int:
+        place = next(numbers)
+        if type(x) is Tensor:
+            slots[x.index] = place
+        return place
+
+    def slot(x: Any) -> int:
+        if type(x) is Tensor and x.index in slots:
+            return slots[x.index]
+        place = next(numbers)
+        constants[place] = data_of(x)
+        return place
+
+    inputs = {new(x): type_of(data_of(x)) for x in graph.inputs}
+    captured = {new(x): type_of(x.data) for x in graph.captured}
+    instructions = []
+    for node in _in_order(graph):
+        operands = tuple(slot(x) for x in node.inputs)
+        if node.op is identity:  # no work: another name for the same slot
+            slots[node.index] = operands[0]
+            continue
+        block = node.op if isinstance(node.op, Block) else None
+        body = code_of(block.graph) if block is not None else None  # type: ignore[arg-type]
+        length = block.length if block is not None else None
+        instructions.append(Instruction(new(node), node.op, operands, node.params, type_of(node.data), body, length))
+    outputs = tuple(slot(y) for y in graph.outputs)
+    return Code(inputs, captured, constants, tuple(instructions), outputs)  # type: ignore[arg-type]
+
+
+def _in_order(graph: Graph) -> list[Tensor]:
+    """The nodes between what a function was given and its outputs, oldest first."""
+    known = {x.index for x in (*graph.inputs, *graph.captured) if type(x) is Tensor}
+    nodes: dict[int, Tensor] = {}
+    waiting = [y for y in graph.outputs if type(y) is Tensor]
+    while waiting:
+        node = waiting.pop()
+        if node.index not in known and node.index not in nodes and node.op is not None:
+            nodes[node.index] = node
+            waiting.extend(x for x in node.inputs if type(x) is Tensor)
+    return [nodes[index] for index in sorted(nodes)]
