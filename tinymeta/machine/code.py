@@ -34,7 +34,7 @@ class Type(NamedTuple):
         return f"{type(self.dtype.type(0).item()).__name__}" if self.weak else f"{self.dtype}{list(self.shape)}"
 
 
-class Bundle(tuple[Type, ...]):
+class Bundle(tuple[Any, ...]):
     """The types of a block's results."""
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class Bundle(tuple[Type, ...]):
 def type_of(x: Any) -> Type | Bundle:
     """The type of a node's data."""
     if type(x) is tuple:
-        return Bundle(type_of(part) for part in x if not isinstance(part, Structure))  # type: ignore[arg-type]
+        return Bundle(type_of(part) for part in x if not isinstance(part, Structure))
     return Type(np.asarray(x).dtype, np.shape(x), isinstance(x, SCALARS))
 
 
@@ -106,6 +106,7 @@ def code_of(graph: Graph) -> Code:
     captured = {new(x): type_of(x.data) for x in graph.captured}
     instructions = []
     for node in _in_order(graph):
+        assert node.op is not None
         operands = tuple(slot(x) for x in node.inputs)
         if node.op is identity:  # no work: another name for the same slot
             slots[node.index] = operands[0]

@@ -158,7 +158,8 @@ def _changes_nothing(i: Instruction, slot: int, operands: tuple[int, ...], const
     if i.operation.name not in _NEUTRAL or len(operands) != 2:
         return False
     neutral, places = _NEUTRAL[i.operation.name]
-    return any(operands[k] in constants and np.all(np.asarray(constants[operands[k]]) == neutral) and operands[1 - k] == slot for k in places)
+    others = [operands[k] for k in places if operands[1 - k] == slot and operands[k] in constants]
+    return any(np.all(np.asarray(constants[other]) == neutral) for other in others)
 
 
 def types_of(code: Code) -> dict[int, Type | Bundle]:
@@ -248,7 +249,7 @@ def _joined(a: Instruction, b: Instruction) -> tuple[Code, tuple[int, ...]]:
 # $$ C = D + s\,A B $$
 # with either factor stored transposed, where D may be a row that is added to each row.
 @operation
-def product(a, b, *rest, transposed, bias, scaled):
+def product(a: Any, b: Any, *rest: Any, transposed: tuple[bool, bool], bias: bool, scaled: bool) -> Any:
     """d + s * (a @ b), with `rest` = (d, s), as far as there are any."""
     c = np.matmul(a.T if transposed[0] else a, b.T if transposed[1] else b)
     c = c * rest[-1] if scaled else c
