@@ -47,7 +47,7 @@ def trace(f: Callable[..., Any], *args: Any, static_argnames: Sequence[str] = ()
     >>> program(np.array([1.0, 2.0, 3.0]))
     array([2., 4., 6.])
     >>> [instruction.operation.name for instruction in program.instructions]
-    ['multiply', 'multiply']
+    ['multiply']
     """
     leaves, structure = tree.flatten(args)
     names = [name for names in tree.argument_names(f, args) for name in names]
