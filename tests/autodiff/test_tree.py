@@ -4,8 +4,6 @@ from collections import OrderedDict, defaultdict, namedtuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import tinymeta as tm
 from tinymeta.autodiff import tree
@@ -13,35 +11,12 @@ from tinymeta.autodiff import tree
 Pair = namedtuple("Pair", "first second")
 NESTED = {"W": 1.0, "layers": [(2.0, None), Pair(3.0, {"c": 4.0, "empty": []})], "none": None}
 
-leaves = st.floats(-1, 1) | st.integers(-3, 3).map(lambda n: np.arange(3.0) + n)
-trees = st.recursive(
-    leaves | st.none(),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.lists(inner, max_size=3).map(tuple)
-    | st.dictionaries(st.sampled_from("abc") | st.integers(0, 3), inner, max_size=3)
-    | st.builds(Pair, inner, inner),
-    max_leaves=8,
-)
-
 
 # ## flatten and unflatten
 def test_flatten_goes_from_left_to_right():
     assert tree.flatten(NESTED)[0] == [1.0, 2.0, 3.0, 4.0]
     assert tree.flatten(5.0)[0] == [5.0] and tree.flatten(None)[0] == [] and tree.flatten("text")[0] == ["text"]
     assert tree.flatten(np.ones(3))[0][0].shape == (3,)
-
-
-@settings(derandomize=True, max_examples=200)
-@given(trees)
-def test_unflatten_undoes_flatten(nested):
-    found, structure = tree.flatten(nested)
-    rebuilt = tree.unflatten(structure, found)
-    assert tree.flatten(rebuilt)[1] == structure and hash(tree.flatten(rebuilt)[1]) == hash(structure)
-    assert all(a is b for a, b in zip(tree.flatten(rebuilt)[0], found, strict=True))
-    assert type(rebuilt) is type(nested)
-    assert len(tree.names(nested)) == len(found)
-    for name, leaf in zip(tree.names(nested, "nested"), found, strict=True):
-        assert eval(name) is leaf
 
 
 def test_structures_differ_where_trees_do():
