@@ -54,7 +54,7 @@ def sinusoids(trained: Training, evaluations: dict[str, Evaluation], task: Task,
     """The main job's figure: adaptation to one task, the learning curve, the error against inner steps."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(15, 4.4), width_ratios=(1.4, 1, 1), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4.2), width_ratios=(1.4, 1, 1), layout="constrained")
     _adaptation(axes[0], trained, task, truth)
     _learning_curve(axes[1], trained.losses)
     _error_against_steps(axes[2], evaluations)
@@ -62,7 +62,7 @@ def sinusoids(trained: Training, evaluations: dict[str, Evaluation], task: Task,
         ax.spines[["top", "right"]].set_visible(False)
     for ax in axes[1:]:
         ax.legend(frameon=False)
-    axes[0].legend(frameon=False, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.14), columnspacing=1.2, handlelength=1.5)
+    axes[0].legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.14), columnspacing=1.2, handlelength=1.5)
     return figure
 
 
@@ -86,10 +86,10 @@ def _learning_curve(ax: Axes, losses: np.ndarray) -> None:
         ax.plot([], [], label="no iterations were made")
         return
     window = min(100, len(losses))
-    ax.plot(np.arange(1, len(losses) + 1), losses, color="tab:blue", alpha=0.25, linewidth=0.6, label="one batch of 25 tasks")
+    ax.plot(np.arange(1, len(losses) + 1), losses, color="tab:blue", alpha=0.35, linewidth=0.6, label="one batch of 25 tasks")
     smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
     ax.plot(np.arange(window, len(losses) + 1), smooth, color="tab:blue", linewidth=2, label=f"mean of {window}")
-    ax.set(title="Training MAML", xlabel="iteration", ylabel="query error after 1 step", ylim=(0, None))
+    ax.set(title="Training MAML", xlabel="iteration", ylabel="mean squared error after 1 step", ylim=(0, None))
 
 
 def _error_against_steps(ax: Axes, evaluations: dict[str, Evaluation]) -> None:
@@ -99,4 +99,4 @@ def _error_against_steps(ax: Axes, evaluations: dict[str, Evaluation]) -> None:
         low, high = evaluation.mean - evaluation.confidence, evaluation.mean + evaluation.confidence
         ax.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
     tasks = len(next(iter(evaluations.values())).errors)
-    ax.set(title=f"{tasks} unseen tasks", xlabel="inner steps", ylabel="mean squared error (95 % band)", ylim=(0, None))
+    ax.set(title=f"{tasks} unseen tasks, 95 % bands", xlabel="inner steps", ylabel="mean squared error", ylim=(0, None))

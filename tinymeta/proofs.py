@@ -158,10 +158,12 @@ def table(checks: list[Check]) -> str:
     >>> print(table([Check("MAML", "complex step", 1e-15)]))
     relative error against          differences   complex step    closed form
     MAML                                          1.0e-15 PASS
+    tolerance                             1e-08          1e-12          1e-12
     """
     rows: dict[str, dict[str, str]] = {}
     for check in checks:
         rows.setdefault(check.estimator, {})[check.oracle] = f"{check.error:.1e} {'PASS' if check.passed else 'FAIL'}"
     lines = [f"{'relative error against':<28}" + "".join(f" {oracle:>14}" for oracle in TOLERANCE)]
     lines += [f"{name:<28}" + "".join(f" {cells.get(oracle, ''):>14}" for oracle in TOLERANCE) for name, cells in rows.items()]
+    lines.append(f"{'tolerance':<28}" + "".join(f" {tolerance:>14.0e}" for tolerance in TOLERANCE.values()))
     return "\n".join(line.rstrip() for line in lines)

@@ -24,7 +24,8 @@
 # - leave the subtraction out, by a step into the complex plane, and get every digit;
 # - check sin and exp, and then catch a rule that is wrong by one part in a million.
 #
-# **You need** Taylor's theorem, complex numbers, and NumPy. Half an hour.
+# **You need** Taylor's theorem, complex numbers, and NumPy. Half an hour. Figures are written into `tinymeta-results/`, or
+# into the folder that the environment variable `TINYMETA_FIGURES` names.
 
 # %%
 import matplotlib.pyplot as plt
@@ -169,8 +170,9 @@ save(figure, "01_v_curve")
 # %% [markdown]
 # Look along the line, which is equation (4) with $M$ and $S$ taken at $x$. On the right the dots lie on it, with slope 2:
 # truncation is smooth. On the left they jump about below it, and the line has slope $-1$: rounding is as good as random,
-# and a bound knows only the worst case. The arms meet at the dashed line, $h^*$. At the far left the dots leave the line
-# and stay level: there $x + h = x$, the difference is 0, and the error is the whole derivative.
+# and a bound knows only the worst case. The arms meet at the dashed line, $h^*$. At the far left the dots stay level: there
+# $x + h = x$, the difference is 0, and the error is the whole derivative. Just before, $h$ is a few gaps wide and the rise a
+# small whole number of gaps. For the sine the same near miss recurs: the shelf of dots near $10^{-2}$.
 #
 # ## 6. Nothing to subtract
 #
@@ -219,22 +221,28 @@ for f, slope in ((np.sin, np.cos), (np.exp, np.exp)):
 #
 # ## 8. The judge at work
 #
-# `tm.check_grad` is this lesson in one call. It differentiates your function by the library's rules, then measures
-# every derivative by the complex step. The library knows which operations aren't analytic; where it meets one, it takes
-# extrapolated central differences instead (exercise 1.3 shows what *extrapolated* means). Here is a neuron, and order 2
-# in the report is the derivative of its derivative:
+# `tm.check_grad` is this lesson in one call. It differentiates by the library's rules (the column *exact* is what the
+# rules say, even if they are wrong), then measures by the complex step (*approximate*). Where it meets an operation that
+# isn't analytic, it takes extrapolated central differences (exercise 1.3).
+#
+# One trick of it you must know to read its report. It first makes *one* number of all outputs, their sum with random
+# weights; lesson 3 shows which mistakes a plain sum hides. A single output is thus multiplied by a random number, and so is
+# each derivative of order 1. Order 2 differentiates a random combination of those: one row for each input, not one for each
+# pair. Here is a neuron, first its plain gradient:
 
 # %%
 def neuron(w, x):
     return np.tanh(w @ x)
 
 
-print(tm.check_grad(neuron, np.array([0.5, -0.3]), np.array([1.0, 2.0])))
+w, x = np.array([0.5, -0.3]), np.array([1.0, 2.0])
+print("gradient by w:", tm.grad(neuron)(w, x))
+print(tm.check_grad(neuron, w, x))
 
 # %% [markdown]
 # A judge who never convicts is useless, so let us commit a crime. `tm.custom_vjp` makes an operation from its forward and
-# a rule of our own. (Why the rule looks as it does is the subject of lesson 2.) Ours is wrong by one part in a million.
-# No plot of a training loss would ever show it.
+# a rule of our own. (Lesson 2 says why it looks as it does.) Ours is wrong by one part in a million, which no plot of a
+# training loss would ever show:
 
 # %%
 def forged_rule(c_bar, c, a):
@@ -246,6 +254,9 @@ print(tm.check_grad(tm.custom_vjp(np.sin, forged_rule), 1.0, order=1))
 # %% [markdown]
 # ## On your own
 #
+# Each exercise has a stub, which raises, and a check. Write your answer in the stub's cell, then call the check with it:
+# `check_1_1(complex_gradient)`.
+#
 # **Exercise 1.1: all the partial derivatives.** Write the gradient of a function of a vector by complex steps, one for
 # each coordinate. How many evaluations of $f$ does a model with a million parameters need? (Lesson 2 needs one sweep.)
 
@@ -255,40 +266,61 @@ def complex_gradient(f, x):
     raise NotImplementedError("exercise 1.1")
 
 
+# %%
+def check_1_1(gradient):
+    found = gradient(lambda w: neuron(w, x), w)
+    differences = [central_difference(lambda t, e=e: neuron(w + t * e, x), 0.0, best_step) for e in np.eye(2)]
+    print("gradient", found, "differences", np.array(differences))
+    assert np.allclose(found, differences, rtol=1e-8)
+
+
 # %% tags=["solution"]
+# One evaluation for each coordinate: a million of them.
 def complex_gradient(f, x):
     return np.array([complex_step(lambda t, e=e: f(x + t * e), 0.0) for e in np.eye(len(x))])
 
 
-# %% tags=["solution"]
-w, x = np.array([0.5, -0.3]), np.array([1.0, 2.0])
-differences = [central_difference(lambda t, e=e: neuron(w + t * e, x), 0.0, best_step) for e in np.eye(2)]
-assert np.allclose(complex_gradient(lambda w: neuron(w, x), w), differences, rtol=1e-8)
+check_1_1(complex_gradient)
 
 # %% [markdown]
 # **Exercise 1.2: in float32.** Predict from (5) the best step and the number of digits left in float32. Then measure:
-# for each step, average the error of the central difference over the points, which smooths the rounding out, and return
-# the step where the average is smallest. Everything must happen in the precision of `points`; only the comparison with
-# the true slope is made in float64. The measured step comes out a little smaller than the predicted one: why?
+# average the error of the central difference over many points, which smooths the rounding out. Everything must happen in
+# the precision of `points`; only the comparison with the true slope is made in float64. The check looks for the step where
+# your average is smallest. It is smaller than the predicted one: why?
 
 # %%
-def measured_best_step(f, slope, points, steps):
-    """The step with the smallest mean error, computed in the precision of the points."""
+def mean_error(f, slope, points, h):
+    """The mean error of the central difference, computed in the precision of the points."""
     raise NotImplementedError("exercise 1.2")
 
 
+# %%
+def check_1_2(mean_error):
+    for precision in (np.float32, np.float64):
+        points, steps = np.linspace(0.5, 1.5, 1000, dtype=precision), np.logspace(-8, 0, 81)
+        errors = [mean_error(np.exp, np.exp, points, h) / np.mean(np.exp(points)) for h in steps]
+        measured, predicted = steps[np.argmin(errors)], np.cbrt(6 * np.finfo(precision).eps)
+        print(f"{precision.__name__}: best step predicted {predicted:.1e}, measured {measured:.1e}", end="; ")
+        print(f"digits predicted {-np.log10(predicted**2 / 2):.1f}, measured {-np.log10(min(errors)):.1f}")
+        assert predicted / 4 < measured < predicted
+
+
 # %% tags=["solution"]
-def measured_best_step(f, slope, points, steps):
+def mean_error(f, slope, points, h):
     exact = slope(points.astype(float))
-    return min(steps, key=lambda h: np.mean(np.abs(central_difference(f, points, points.dtype.type(h)) - exact)))
+    return np.mean(np.abs(central_difference(f, points, points.dtype.type(h)) - exact))
 
+
+check_1_2(mean_error)
 
 # %% tags=["solution"]
+# Why smaller: (3) adds up worst cases, but real roundings are mostly smaller and partly cancel. By (5) the best step goes
+# with the cube root of what they are on average. We measure that at a step so small that truncation is nothing beside it.
 for precision in (np.float32, np.float64):
-    measured = measured_best_step(np.exp, np.exp, np.linspace(0.5, 1.5, 1000, dtype=precision), np.logspace(-8, 0, 81))
-    predicted = np.cbrt(6 * np.finfo(precision).eps)
-    print(f"{precision.__name__}: best step predicted {predicted:.1e}, measured {measured:.1e}")
-    assert predicted / 4 < measured < 4 * predicted
+    points, eps = np.linspace(0.5, 1.5, 1000, dtype=precision), np.finfo(precision).eps
+    h = np.cbrt(6 * eps) / 10
+    share = mean_error(np.exp, np.exp, points, h) / np.mean(eps * (1 + points) * np.exp(points) / h)
+    print(f"{precision.__name__}: rounding is on average {share:.2f} of its bound, whose cube root is {np.cbrt(share):.2f}")
 
 # %% [markdown]
 # **Exercise 1.3: extrapolate.** By (1), $D(2h)$ has four times the truncation error of $D(h)$, up to terms of higher
@@ -301,14 +333,21 @@ def extrapolated_difference(f, x, h):
     raise NotImplementedError("exercise 1.3")
 
 
+# %%
+def check_1_3(estimate):
+    coarse, fine = (abs(estimate(np.sin, 1.0, h) - np.cos(1.0)) for h in (0.02, 0.01))
+    print(f"halving h divides the error by {coarse / fine:.2f}")
+    assert fine < abs(central_difference(np.sin, 1.0, 0.01) - np.cos(1.0)) / 1000
+    assert round(coarse / fine) == 16
+
+
 # %% tags=["solution"]
+# 4 D(h) - D(2h) has no h^2 term, and 4 - 1 = 3 derivatives in it. What is left begins with h^4, and 2^4 = 16.
 def extrapolated_difference(f, x, h):
     return (4 * central_difference(f, x, h) - central_difference(f, x, 2 * h)) / 3
 
 
-errors = [abs(extrapolated_difference(np.sin, 1.0, h) - np.cos(1.0)) for h in (0.02, 0.01)]
-print(f"halving h divides the error by {errors[0] / errors[1]:.2f}")
-assert abs(errors[0] / errors[1] - 16) < 0.1
+check_1_3(extrapolated_difference)
 
 # %% [markdown]
 # ## Symbols

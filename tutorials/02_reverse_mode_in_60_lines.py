@@ -179,17 +179,29 @@ def sweep(output):
 #
 # ## 5. Watch it work
 #
-# `tinymeta` keeps the same kind of graph, for arrays, and its `view` can draw it. **Predict.** For $s = \sin x \cdot (x\,y)$ at
+# `tinymeta` keeps the same kind of graph, for arrays, and its `view` can draw it, with the names that we give to nodes.
+# Here each name comes with its cotangent, in brackets.
+
+# %%
+def with_cotangents(output, names):
+    labels = {}
+    for name, node in names.items():
+        [bar] = tm.gradients(output, [node])
+        labels[f"{name} [bar {bar.value:.4g}]"] = node
+    return labels
+
+
+# %% [markdown]
+# **Predict.** For $s = \sin x \cdot (x\,y)$ at
 # $x = 2$, $y = 3$: which boxes will there be, how many arrows leave $x$, and what will each cotangent be? Work them out by
-# hand from (3), leaving $\sin 2$ and $\cos 2$ as they stand, then run. In the picture the cotangents are in brackets.
+# hand from (3), leaving $\sin 2$ and $\cos 2$ as they stand, then run.
 
 # %%
 tx, ty = tm.tensor(2.0), tm.tensor(3.0)
-ts = np.sin(tx) * (tx * ty)
-nodes = {"x": tx, "y": ty, "v2": ts.inputs[0], "v3": ts.inputs[1], "v4": ts}
-bars = tm.gradients(ts, list(nodes.values()))
-ax = view.draw(ts, names={f"{name} [bar {bar.value:.4g}]": nodes[name] for name, bar in zip(nodes, bars, strict=True)})
-ax.set_title("s = sin(x) · (x y): values go down the arrows, cotangents [bar] come up", fontsize=9)
+t2, t3 = np.sin(tx), tx * ty
+ts = t2 * t3
+ax = view.draw(ts, names=with_cotangents(ts, {"x": tx, "y": ty, "v2": t2, "v3": t3, "v4": ts}))
+ax.set_title("s = sin(x) · (x y): values flow along the arrows, cotangents [bar] against them", fontsize=9)
 save(ax.figure, "02_graph")
 
 # %% [markdown]
@@ -198,8 +210,11 @@ save(ax.figure, "02_graph")
 
 # %%
 x, y = Node(2), Node(3)
-s = sin(x) * (x * y)
-bars, names = sweep(s), {node: f"v{i}" for i, node in enumerate(reversed(newest_first(s)))} | {x: "x", y: "y"}
+v2, v3 = sin(x), x * y
+s = v2 * v3
+bars, names = sweep(s), {x: "x", y: "y", v2: "v2", v3: "v3", s: "v4"}
+
+# %%
 print(f"{'node':<6}{'operation':<10}{'value':>8}{'cotangent':>11}   adds to")
 for c in newest_first(s):
     terms = c.operation.rule(bars[c], c, *c.inputs) if c.operation else ()
@@ -248,14 +263,14 @@ def check(operation, *point):
     leaves = [Node(x) for x in point]
     bars = sweep(operation(*leaves))
     for leaf, e, name in zip(leaves, np.eye(len(point)), "ab", strict=False):
-        exact = bars[leaf].value
-        approximate = central_difference(lambda t, e=e: operation.forward(*(point + t * e)), 0.0)
-        print(f"{operation.name:<10}{name:<6}{exact:>19.14f}{approximate:>19.14f}{exact - approximate:>12.1e}")
-        assert abs(exact - approximate) < 1e-9
+        rule = bars[leaf].value
+        measured = central_difference(lambda t, e=e: operation.forward(*(point + t * e)), 0.0)
+        print(f"{operation.name:<10}{name:<6}{rule:>19.14f}{measured:>19.14f}{rule - measured:>12.1e}")
+        assert abs(rule - measured) < 1e-9
 
 
 # %%
-print(f"{'operation':<10}{'input':<6}{'exact':>19}{'approximate':>19}{'difference':>12}")
+print(f"{'operation':<10}{'input':<6}{'by the rule':>19}{'measured':>19}{'difference':>12}")
 for operation in (add, subtract, multiply, divide):
     check(operation, 0.7, 1.3)
 for operation in (negate, sin, cos, exp, log, tanh):
@@ -264,34 +279,55 @@ for operation in (negate, sin, cos, exp, log, tanh):
 # %% [markdown]
 # ## 7. A gradient of a gradient
 #
-# MAML (lesson 6) differentiates through a gradient step, so it needs the derivative of a derivative. We have paid for it already. The
-# rules are written with our own operations, so on nodes they *make nodes*: the sweep doesn't only compute the gradient, it
-# writes down how. The gradient is the end of a longer graph, and we may sweep again.
+# MAML, the method this library is for, differentiates through a gradient step, so it needs the derivative of a derivative.
+# We have paid for it already. The rules are written with our own operations, so on nodes they *make nodes*: the sweep
+# doesn't only compute the gradient, it writes down how. The gradient is the end of a longer graph, and we may sweep again.
 #
 # Take $f(x) = x \sin x$. By *Leibniz's rule* $(x\,g)^{(k)} = x\,g^{(k)} + k\,g^{(k-1)}$, and each derivative of a sine turns it
 # by a quarter, so we know what must come out:
 #
 # $$ f^{(k)}(x) = x \sin\!\big(x + \tfrac{k\pi}{2}\big) + k \sin\!\big(x + \tfrac{(k-1)\pi}{2}\big). $$
 #
-# **Predict** how the number of nodes grows with $k$.
+# In the table, each value is followed by its difference from the exact one.
+
+# %%
+def exact(k):
+    return 2 * math.sin(2 + k * math.pi / 2) + k * math.sin(2 + (k - 1) * math.pi / 2)
+
 
 # %%
 x, f = Node(2), lambda x: x * np.sin(x)
-node = x * sin(x)
-print(f"{'k':>2}{'exact':>20}{'this engine':>20}{'tinymeta':>20}{'differences':>18}{'nodes':>7}")
-for k in range(1, 5):
-    node, f = sweep(node)[x], tm.grad(f)
-    exact = 2 * math.sin(2 + k * math.pi / 2) + k * math.sin(2 + (k - 1) * math.pi / 2)
-    errors = f"{exact - node.value:>9.0e}{exact - f(2.0):>9.0e}"
-    print(f"{k:>2}{exact:>20.15f}{node.value:>20.15f}{f(2.0):>20.15f}{errors}{len(newest_first(node)):>7}")
+derivatives = [x * sin(x)]
+print(f"{'k':>2}{'exact':>20}{'this engine':>20}{'difference':>11}{'tinymeta':>20}{'difference':>11}")
+for k in range(1, 7):
+    derivatives.append(sweep(derivatives[-1])[x])
+    f, ours = tm.grad(f), derivatives[k].value
+    print(f"{k:>2}{exact(k):>20.15f}{ours:>20.15f}{exact(k) - ours:>11.0e}{f(2.0):>20.15f}{exact(k) - f(2.0):>11.0e}")
 
 # %% [markdown]
+# **Predict** how the number of nodes that the $k$-th derivative hangs on grows with $k$.
+
+# %%
+print(f"{'k':>2}{'nodes':>7}{'nodes / k^2':>13}{'sines and cosines':>19}")
+for k in range(1, 7):
+    found = newest_first(derivatives[k])
+    waves = sum(node.operation in (sin, cos) for node in found)
+    print(f"{k:>2}{len(found):>7}{len(found) / k**2:>13.2f}{waves:>19}")
+
+# %% [markdown]
+# Each sweep adds some nodes for each node that it visits, and one might fear that the graph grows by a constant factor. Here
+# the factor shrinks, for the count grows only like $k^2$. The sweep turns each sine and cosine into its derivative, and the
+# factor $x$ brings one more: $k + 1$ of them, each made of $x$ directly, each with a number of products and sums that is
+# about proportional to $k$. Lesson 4 meets a function that feeds on its own result, and there the fear comes true.
+#
 # This is the bridge to the library. Open `tinymeta/autodiff/reverse.py`, and you will find this lesson: the newest node
 # first, a rule, a sum. Its rules have the same form, `rule(c_bar, c, a, b)`. What it adds is arrays (lesson 3), NumPy's
 # own functions, and thrift: nodes that don't lead to an input are skipped, and where nobody can ask for a second
 # derivative the rules run on plain arrays and write nothing down.
 #
 # ## On your own
+#
+# Write your answer in the stub's cell, then call the check below it, for instance `check_2_1(make_power)`.
 #
 # **Exercise 2.1: add an operation.** Make $c = a^b$ for $a > 0$. Both inputs have a derivative: write $a^b = e^{b \log a}$
 # to find the one with respect to $b$. Which parts of the rule can be taken from $c$?
@@ -302,12 +338,19 @@ def make_power():
     raise NotImplementedError("exercise 2.1")
 
 
+# %%
+def check_2_1(make_power):
+    check(make_power(), 0.7, 1.3)
+    check(make_power(), 2.5, -1.5)
+
+
 # %% tags=["solution"]
+# dc = b a^(b - 1) da + a^b log(a) db. Both terms contain c: b a^(b - 1) = b c / a, and a^b log(a) = c log(a).
 def make_power():
     return Operation("power", lambda a, b: a**b, lambda c_bar, c, a, b: (c_bar * b * c / a, c_bar * c * log(a)))
 
 
-check(make_power(), 0.7, 1.3)
+check_2_1(make_power)
 
 # %% [markdown]
 # **Exercise 2.2: find what is missing.** This sweep is shorter than ours and looks cleverer. On some functions it is
@@ -341,7 +384,17 @@ def repaired_sweep(output):
     raise NotImplementedError("exercise 2.2")
 
 
+# %%
+def check_2_2(sweep):
+    for name, f in functions.items():
+        x = Node(2)
+        found, measured = sweep(f(x))[x].value, central_difference(lambda t, f=f: f(Node(t)).value, 2.0)
+        print(f"{name:<16}{found:>16.8f}{measured:>16.8f}")
+        assert abs(found - measured) < 1e-8
+
+
 # %% tags=["solution"]
+# It fails where a node is used twice: there two terms meet, and only a sum keeps both.
 def repaired_sweep(output):
     nodes = newest_first(output)
     bars = {node: Node(0) for node in nodes} | {output: Node(1)}
@@ -352,11 +405,7 @@ def repaired_sweep(output):
     return bars
 
 
-# %% tags=["solution"]
-for f in functions.values():
-    x = Node(2)
-    differences = central_difference(lambda t, f=f: f(Node(t)).value, 2.0)
-    assert abs(repaired_sweep(f(x))[x].value - differences) < 1e-8
+check_2_2(repaired_sweep)
 
 # %% [markdown]
 # ## Symbols

@@ -13,12 +13,16 @@
 # %% [markdown]
 # # Lesson 3: Arrays
 #
-# *You will* derive the reverse rules of the matrix product, the sum, broadcasting and softmax, all by one recipe of three
-# steps; see what broadcasting does to a cotangent; and meet a popular check that lets a rule through which returns nothing
-# but zeros.
+# A model is made of matrices, not of numbers. We could cut each matrix into its elements and leave the rest to lesson 2, but
+# a rule for the whole array is shorter, faster, and prettier.
 #
-# *You need* lesson 2: cotangents, and the reverse sweep that hands them on. From lesson 1, the complex step: for an
-# analytic $f$, the imaginary part of $f(x + ih)$ divided by a tiny $h$ is the derivative, and nothing cancels.
+# **You will**
+# - derive the rules of the matrix product, the sum, broadcasting and softmax, all by one recipe of three steps;
+# - see what broadcasting does to a cotangent;
+# - meet a popular check that lets a rule through which returns nothing but zeros.
+#
+# **You need** lesson 2: cotangents, and the reverse sweep that hands them on. From lesson 1, the complex step: for an
+# analytic $f$, the imaginary part of $f(x + ih)$ divided by a tiny $h$ is the derivative, and nothing cancels. Half an hour.
 
 # %%
 import matplotlib.pyplot as plt
@@ -30,7 +34,7 @@ from tinymeta.plots import save
 rng = np.random.default_rng(3)
 
 # %% [markdown]
-# ## One recipe
+# ## 1. One recipe
 #
 # In lesson 2 each node held one number. Its cotangent $\bar c = \partial s / \partial c$ told how the final scalar $s$
 # answers when $c$ moves: $ds = \bar c\, dc$. Now a node holds an array $C$. Each element has its own cotangent
@@ -50,13 +54,14 @@ rng = np.random.default_rng(3)
 # If there are several inputs, $dC$ has one term for each, and each term is moved on its own.
 #
 # The definition is also a test. It must hold for *every* $dA$ and *every* $\bar C$, so draw both at random, get $dC$ by the
-# complex step, which knows nothing of rules, and compare the two sides.
+# complex step, which knows nothing of rules, and compare the two sides. (So the function must be analytic in every operation.)
 
 
 # %%
-def report(name, exact, approximate):
-    """One row of a table: by the rule, by differences, and what lies between."""
-    print(f"{name:<26} exact {exact:>19.15f}   approximate {approximate:>19.15f}   difference {exact - approximate:>8.1e}")
+def report(name, rule, measured):
+    """One row of a table: by the rule, by the complex step, and what lies between."""
+    shown = round(float(rule), 15) + 0.0, round(float(measured), 15) + 0.0  # the 0.0 turns a -0 into a 0
+    print(f"{name:<26} by the rule {shown[0]:>19.15f}   measured {shown[1]:>19.15f}   difference {rule - measured:>8.1e}")
 
 
 # %%
@@ -70,7 +75,7 @@ def check_pairing(name, f, rule, *inputs):
 
 
 # %% [markdown]
-# ## The matrix product
+# ## 2. The matrix product
 #
 # Let $C = AB$. **Write.** Expand the product of the changed factors,
 # $(A + dA)(B + dB) = AB + dA\,B + A\,dB + dA\,dB$, and drop the last term, which is of second order:
@@ -106,11 +111,11 @@ check_pairing("matrix product", np.matmul, matmul_rule, A, B)
 check_pairing("A transposed by mistake", np.matmul, lambda c_bar, c, a, b: (c_bar @ b.T, a @ c_bar), A[:, :2], B[:2, :2])
 
 # %% [markdown]
-# The first row agrees to the last digit. The second row is a rule with a transposition missing, on square matrices. Had the
+# The first row agrees to 15 digits. The second row is a rule with a transposition missing, on square matrices. Had the
 # shapes been different, NumPy would have refused the product; square matrices hide the mistake from NumPy, but not from the
 # pairing.
 #
-# ## The sum, and its mirror image
+# ## 3. The sum, and its mirror image
 #
 # Let $c_j = \sum_i a_{ij}$, the sum over the first axis. **Write**, **pair**, and **move** take one line, because a sum of
 # changes is the change of the sum:
@@ -181,7 +186,7 @@ save(figure, "03_shapes")
 # See the colours: going forward, each element of the small array spreads its colour over the squares that use it. Going
 # backward, the numbers on squares of one colour are added. Nothing else happens.
 #
-# ## Softmax
+# ## 4. Softmax
 #
 # $$ p_i = \frac{e^{x_i}}{\sum_j e^{x_j}} $$
 #
@@ -217,7 +222,7 @@ check_pairing("softmax of a vector", softmax, softmax_rule, x)
 check_pairing("softmax of three rows", softmax, softmax_rule, rng.standard_normal((3, 5)))
 
 # %% [markdown]
-# ## Check: can the check fail?
+# ## 5. Check: can the check fail?
 #
 # To test a rule one needs a cotangent, and the obvious one is all ones: call `np.sum` on the output and differentiate that.
 # Here are three wrong rules beside the right one. `tm.custom_vjp(forward, rule)` makes an operation of each.
@@ -273,12 +278,12 @@ for name, rule in rules.items():
 # A wrong rule may pass in all dimensions but one, and still a random cotangent finds it: a plane has no volume in space, so the
 # probability of landing in it is zero. Ones, zeros and unit vectors are not random; they are where special cases live.
 #
-# ## Exercises
+# ## On your own
 #
-# Each stub raises until you write it. Check yours with
-# `print(tm.check_grad(tm.custom_vjp(forward, your_rule), ...))`, as the solutions do.
+# Each stub raises until you write it. Write your answer in the stub's cell, then call the check with it, for instance
+# `check_3_1(logsumexp_rule)`. It prints the pairing, and asks `tm.check_grad` for the second order as well.
 #
-# **3.1 logsumexp.** Derive the rule of $c = \log \sum_i e^{x_i}$ over the last axis. An old friend appears in it. (Mind the
+# **Exercise 3.1: logsumexp.** Derive the rule of $c = \log \sum_i e^{x_i}$ over the last axis. An old friend appears in it. (Mind the
 # shapes: $c$ has one axis fewer than $x$. This forward overflows for large $x$; `tm.logsumexp` doesn't.)
 
 
@@ -291,22 +296,38 @@ def logsumexp_rule(c_bar, c, x):
     raise NotImplementedError("exercise 3.1")
 
 
+# %%
+def check_rule(forward, rule, *inputs):
+    check_pairing(forward.__name__, forward, rule, *inputs)
+    check = tm.check_grad(tm.custom_vjp(forward, rule), *inputs)
+    assert check, check
+
+
+def check_3_1(rule):
+    check_rule(logsumexp, rule, rng.standard_normal((3, 5)))
+
+
 # %% tags=["solution"]
 # dc = sum_i e^{x_i} dx_i / sum_j e^{x_j} = sum_i p_i dx_i, with the softmax p_i = e^{x_i - c}
 def logsumexp_rule(c_bar, c, x):
     return (c_bar[..., None] * np.exp(x - c[..., None]),)
 
 
-assert tm.check_grad(tm.custom_vjp(logsumexp, logsumexp_rule), rng.standard_normal((3, 5)))
+check_3_1(logsumexp_rule)
 
 # %% [markdown]
-# **3.2 Solving.** Let $X = A^{-1} B$, computed by `np.linalg.solve(A, B)`. Start from $A X = B$ and differentiate both sides
+# **Exercise 3.2: solving.** Let $X = A^{-1} B$, computed by `np.linalg.solve(A, B)`. Start from $A X = B$ and differentiate both sides
 # with the product rule. Solve for $dX$, then pair and move. Your rule should call `solve` once and form no inverse.
 
 
 # %%
 def solve_rule(x_bar, x, a, b):
     raise NotImplementedError("exercise 3.2")
+
+
+# %%
+def check_3_2(rule):
+    check_rule(np.linalg.solve, rule, rng.standard_normal((3, 3)), rng.standard_normal((3, 2)))
 
 
 # %% tags=["solution"]
@@ -316,30 +337,38 @@ def solve_rule(x_bar, x, a, b):
     return -b_bar @ x.T, b_bar
 
 
-assert tm.check_grad(tm.custom_vjp(np.linalg.solve, solve_rule), rng.standard_normal((3, 3)), rng.standard_normal((3, 2)))
+check_3_2(solve_rule)
 
 # %% [markdown]
-# **3.3 Normalising.** $z = (x - m) / \sigma$, where $m$ is the mean of the $n$ elements of $x$ and
+# **Exercise 3.3: normalising.** $z = (x - m) / \sigma$, where $m$ is the mean of the $n$ elements of $x$ and
 # $\sigma^2 = \tfrac1n \sum_i (x_i - m)^2$. Show that $d\sigma = \tfrac1n \langle z, dx \rangle$, then derive the rule. Which two
-# cotangents would let a rule of zeros pass here?
+# cotangents would let a rule of zeros pass here? (In the code, $\sigma$ is written out. `np.std` takes the *absolute* square
+# of a complex number, which isn't analytic, and the complex step would call your correct rule wrong.)
 
 
 # %%
 def normalise(x):
-    return (x - np.mean(x)) / np.std(x)
+    sigma = np.sqrt(np.mean((x - np.mean(x)) ** 2))
+    return (x - np.mean(x)) / sigma
 
 
 def normalise_rule(z_bar, z, x):
     raise NotImplementedError("exercise 3.3")
 
 
+# %%
+def check_3_3(rule):
+    check_rule(normalise, rule, x)
+
+
 # %% tags=["solution"]
+# 2 sigma dsigma = 2/n <x - m, dx - dm>. The x_i - m add up to 0, so dm drops out: dsigma = 1/n <z, dx>.
 # dz = (dx - dm - z dsigma) / sigma. Pair and move; it vanishes for z_bar = 1 and for z_bar = z, as sum z and sum z^2 are fixed
 def normalise_rule(z_bar, z, x):
     return ((z_bar - np.mean(z_bar) - z * np.mean(z_bar * z)) / np.std(x),)
 
 
-assert tm.check_grad(tm.custom_vjp(normalise, normalise_rule), x)
+check_3_3(normalise_rule)
 
 # %% [markdown]
 # ## Symbols
@@ -354,3 +383,5 @@ assert tm.check_grad(tm.custom_vjp(normalise, normalise_rule), x)
 # | | $\hat b$ | `np.broadcast_to(b, shape)` | as $C$ |
 # | | $p$, $\bar p$ | `p`, `p_bar` | (n,) or (rows, n) |
 # | | $E$ | `E` | (n, n) |
+#
+# **Next:** a gradient is a computation as well. What happens if we sweep through it again?

@@ -13,13 +13,17 @@
 # %% [markdown]
 # # Lesson 4: Higher order
 #
-# *You will* multiply a Hessian by a vector without ever holding the Hessian; watch a graph grow by its own derivative;
-# measure what the whole Hessian costs beside one product; and find out which check sees which mistake.
+# MAML differentiates through steps of gradient descent, and a step contains a gradient. Its derivative contains a second
+# derivative. So all of meta-learning in `tinymeta` stands on this lesson.
 #
-# *You need* lesson 2 (the reverse sweep) and lesson 3 (the pairing $\langle \cdot, \cdot \rangle$, and how a factor crosses it).
+# **You will**
+# - multiply a Hessian by a vector without ever holding the Hessian;
+# - watch a graph grow by its own derivative;
+# - measure what the whole Hessian costs beside one product;
+# - find out which check sees which mistake.
 #
-# Why bother? MAML differentiates through steps of gradient descent, and a step contains a gradient. Its derivative contains
-# a second derivative. Everything from lesson 5 on stands on this one.
+# **You need** lesson 2 (the reverse sweep) and lesson 3 (the pairing $\langle \cdot, \cdot \rangle$, and how a factor crosses
+# it). Half an hour.
 
 # %%
 import timeit
@@ -32,7 +36,7 @@ from tinymeta.autodiff import view
 from tinymeta.plots import save
 
 # %% [markdown]
-# ## One product
+# ## 1. One product
 #
 # Let $g(x) = \nabla f(x)$ be the gradient of a scalar function of $n$ numbers, and let $H$ be the Hessian, $H_{ij} = \partial g_i /
 # \partial x_j$. If $x$ moves by $dx$, then by the chain rule
@@ -75,7 +79,16 @@ print("tm.hvp           ", tm.hvp(f, x, v))
 print("the whole H, @ v ", H @ v)
 
 # %% [markdown]
-# ## A graph that grows
+# There is a fourth way, *forwards*. Where `tm.vjp` (lesson 3) pulls a cotangent of the result back to the inputs,
+# `tm.jvp(function, inputs, changes)` pushes a change of the inputs on to the result: it returns the value and the Jacobian
+# times the change. The inputs and their changes are tuples. The Jacobian of $g$ is $H$:
+
+# %%
+value, change = tm.jvp(tm.grad(f), (x,), (v,))
+print("change of g by v ", change)
+
+# %% [markdown]
+# ## 2. A graph that grows
 #
 # How can a gradient be differentiated again? Rules are written in NumPy, like any model. The rule of $y = \tanh x$ is
 # `y_bar * (1 - y * y)`. If its arguments are Tensors, then this line makes nodes: a multiplication, a subtraction, another
@@ -141,7 +154,7 @@ def slope(x):
 value, product = slope(x), tm.grad(slope)(x)
 
 # %% [markdown]
-# ## What it costs
+# ## 3. What it costs
 #
 # Let a rule cost at most $c$ times its forward operation (for a matrix product, $c = 2$: one product for each factor). A sweep
 # applies each rule once, so a gradient costs at most $1 + c$ times $f$. And $Hv$ is again a gradient, that of
@@ -183,18 +196,18 @@ def nodes_in_dimension(n):
 
 # %%
 sizes = 2 ** np.arange(2, 9)
-measured = {"seconds": np.array([seconds_in_dimension(n) for n in sizes]), "nodes": np.array([nodes_in_dimension(n) for n in sizes])}
+costs_in = {"seconds": np.array([seconds_in_dimension(n) for n in sizes]), "nodes": np.array([nodes_in_dimension(n) for n in sizes])}
 figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
-for ax, (unit, costs) in zip(axes, measured.items(), strict=True):
+for ax, (unit, costs) in zip(axes, costs_in.items(), strict=True):
     ax.loglog(sizes, costs / costs[:, :1], "o-", label=["gradient", "Hv", "H"])
     ax.loglog(sizes, sizes, "k:", label="slope 1")
-    ax.set(title=f"Cost in {unit}", xlabel="dimension n", ylabel=f"{unit} / {unit} of one gradient")
+    ax.set(title=f"Measured in {unit}", xlabel="dimension n", ylabel="cost in gradients")
     ax.legend()
 
 # %%
 save(figure, "04_cost")
 print("   n   seconds of: gradient        Hv         H   nodes of: gradient   Hv      H")
-for n, times, counts in zip(sizes, *measured.values(), strict=True):
+for n, times, counts in zip(sizes, *costs_in.values(), strict=True):
     print(f"{n:>4} {times[0]:>20.6f} {times[1]:>9.6f} {times[2]:>9.6f} {counts[0]:>20} {counts[1]:>4} {counts[2]:>6}")
 print(f"in dimension {n}, Hv takes the time of {times[1] / times[0]:.1f} gradients, and H of {times[2] / times[0]:.0f}")
 print(f"the Hessian of a million weights would take {8 * 1e6**2 / 1e12:.0f} terabytes")
@@ -204,10 +217,11 @@ print(f"the Hessian of a million weights would take {8 * 1e6**2 / 1e12:.0f} tera
 # product still costs a few gradients, but the matrix needs twice as many products. A network with a million weights has no
 # Hessian that you could hold; its Hessian products are all yours.
 #
-# ## Check
+# ## 4. Check
 #
-# **Differences of gradients.** From $dg = H\,dx$ with $dx = h v$: central differences of $g$ along $v$ must give $Hv$. The best
-# $h$ is about the cube root of the rounding unit (lesson 1), here $6 \cdot 10^{-6}$.
+# **Differences of gradients.** From $dg = H\,dx$ with $dx = h v$: central differences of $g$ along $v$ must give $Hv$. The
+# step is $h = \varepsilon^{1/3}$, with the gap $\varepsilon$ of lesson 1. The factor $(3S/M)^{1/3}$ that stands before it there
+# is left out: it differs from function to function, the cube root brings it near to 1, and the bottom of the V is flat.
 #
 # **Symmetry.** $H_{ij}$ and $H_{ji}$ come from different sweeps, and no law of the engine makes them equal; only calculus does.
 # This check needs no step $h$, so it has no truncation error. Nor does it need $H$: for any $u$ and $v$,
@@ -215,13 +229,17 @@ print(f"the Hessian of a million weights would take {8 * 1e6**2 / 1e12:.0f} tera
 
 
 # %%
-def along(function, x, v, h=6e-6):
+step = np.cbrt(np.finfo(float).eps)
+
+
+def along(function, x, v, h=step):
     """The derivative of a function along v, by central differences."""
     return (function(x + h * v) - function(x - h * v)) / (2 * h)
 
 
-for exact, approximate in zip(tm.hvp(f, x, v), along(tm.grad(f), x, v), strict=True):
-    print(f"exact {exact:>19.15f}   approximate {approximate:>19.15f}   difference {exact - approximate:>8.1e}")
+# %%
+for rule, measured in zip(tm.hvp(f, x, v), along(tm.grad(f), x, v), strict=True):
+    print(f"by the rules {rule:>19.15f}   measured {measured:>19.15f}   difference {rule - measured:>8.1e}")
 u = rng.standard_normal(4)
 print(f"<u, Hv> = {u @ tm.hvp(f, x, v):.15f}, <Hu, v> = {v @ tm.hvp(f, x, u):.15f}")
 print(f"largest |H_ij - H_ji| = {np.max(np.abs(H - H.T)):.1e}")
@@ -258,11 +276,12 @@ for name, rule in rules.items():
 # is 1 % too large, and the two agree. Symmetry asks only whether the gradient is the gradient of *something*. So check the
 # chain link by link: $f$ against $g$, then $g$ against $H$. `tm.check_grad(f, x, order=2)` does both, with random cotangents.
 #
-# ## Exercises
+# ## On your own
 #
-# Each stub raises until you write it. Check yours against `along`, as the solutions do.
+# Each stub raises until you write it. Write your answer in the stub's cell, then call the check with it, for instance
+# `check_4_1(gauss_newton_product)`. It compares with differences, by `along`.
 #
-# **4.1 Gauss-Newton.** Let $f(x) = \tfrac12 |r(x)|^2$ with residuals $r$ and Jacobian $J = \partial r / \partial x$. Show that
+# **Exercise 4.1: Gauss-Newton.** Let $f(x) = \tfrac12 |r(x)|^2$ with residuals $r$ and Jacobian $J = \partial r / \partial x$. Show that
 # $\nabla f = J^\top r$ and $H = J^\top J + \sum_i r_i \nabla^2 r_i$. The first term alone is the Gauss-Newton matrix: it
 # has no negative eigenvalue, and near a perfect fit it is all that is left. Write its product with $v$ with one `tm.jvp` and one
 # `tm.vjp`, and no matrix.
@@ -277,26 +296,45 @@ def gauss_newton_product(r, x, v):
     raise NotImplementedError("exercise 4.1")
 
 
+# %%
+def check_4_1(gauss_newton_product):
+    J = np.stack([along(residuals, x, e) for e in np.eye(4)], axis=1)
+    found, measured = gauss_newton_product(residuals, x, v), J.T @ (J @ v)
+    print("Gauss-Newton product", found, "largest difference", np.max(np.abs(found - measured)))
+    assert np.max(np.abs(found - measured)) < 1e-8
+
+
 # %% tags=["solution"]
+# df = <r, dr> = <r, J dx> = <J' r, dx>, so g = J' r. Then dg = J' dr + dJ' r = J' J dx + sum_i r_i d(grad r_i).
 def gauss_newton_product(r, x, v):
     _, pullback = tm.vjp(r, x)
     _, change = tm.jvp(r, (x,), (v,))
     return pullback(change)[0]
 
 
-J = np.stack([along(residuals, x, e) for e in np.eye(4)], axis=1)
-assert np.max(np.abs(gauss_newton_product(residuals, x, v) - J.T @ (J @ v))) < 1e-8
+check_4_1(gauss_newton_product)
 
 # %% [markdown]
-# **4.2 The best step.** Along the gradient,
+# **Exercise 4.2: the best step.** Along the gradient,
 # $f(x - \alpha g) \approx f(x) - \alpha \langle g, g \rangle + \tfrac12 \alpha^2 \langle g, Hg \rangle$. Find the step $\alpha$
 # with the smallest right-hand side, where the curvature $\langle g, Hg \rangle$ is positive, and compute it with one Hessian product.
-# Careful: here $v = g$ depends on $x$. What would $\nabla \langle g(x), g(x) \rangle$ be?
+# Careful: here $v = g$ depends on $x$. What would $\nabla \langle g(x), g(x) \rangle$ be? (The check takes the point $x / 10$,
+# near the minimum at 0, where the curvature is positive. At $x$ itself it isn't. What would your formula do there?)
 
 
 # %%
 def best_step(f, x):
     raise NotImplementedError("exercise 4.2")
+
+
+# %%
+def check_4_2(best_step):
+    near = x / 10
+    g, alpha = tm.grad(f)(near), best_step(f, near)
+    curvature = g @ along(tm.grad(f), near, g)
+    print(f"curvature {curvature:.2f}, alpha {alpha:.4f}: f goes from {f(near):.4f} to {f(near - alpha * g):.4f}")
+    assert abs(alpha * curvature / (g @ g) - 1) < 1e-8
+    assert f(near - alpha * g) < f(near)
 
 
 # %% tags=["solution"]
@@ -306,11 +344,15 @@ def best_step(f, x):
     return g @ g / (g @ tm.hvp(f, x, g))
 
 
-g = tm.grad(f)(x)
-assert abs(best_step(f, x) * (g @ along(tm.grad(f), x, g)) / (g @ g) - 1) < 1e-8
+check_4_2(best_step)
+
+# %% tags=["solution"]
+# At x the parabola opens downwards: its one flat point is its top, and the formula, with alpha < 0, climbs towards it.
+g, alpha = tm.grad(f)(x), best_step(f, x)
+print(f"curvature {g @ tm.hvp(f, x, g):.2f}, alpha {alpha:.4f}: f goes from {f(x):.4f} to {f(x - alpha * g):.4f}")
 
 # %% [markdown]
-# **4.3 One order more.** Third derivatives form an array $T_{ijk}$ with $n^3$ elements. Compute the vector
+# **Exercise 4.3: one order more.** Third derivatives form an array $T_{ijk}$ with $n^3$ elements. Compute the vector
 # $t_i = \sum_{jk} T_{ijk} v_j v_k$ for the price of a few gradients: it is the gradient of a scalar that you know how to make.
 
 
@@ -319,13 +361,20 @@ def third_derivative(f, x, v):
     raise NotImplementedError("exercise 4.3")
 
 
+# %%
+def check_4_3(third_derivative):
+    found, measured = third_derivative(f, x, v), along(lambda x: tm.hvp(f, x, v), x, v)
+    print("third derivative", found, "largest difference", np.max(np.abs(found - measured)))
+    assert np.max(np.abs(found - measured)) < 1e-7
+
+
 # %% tags=["solution"]
 # <v, Hv> = sum_jk H_jk v_j v_k, and its derivative by x_i is t_i. As T is symmetric, t is also the change of Hv along v.
 def third_derivative(f, x, v):
     return tm.grad(lambda x: np.sum(tm.hvp(f, x, v) * v))(x)
 
 
-assert np.max(np.abs(third_derivative(f, x, v) - along(lambda x: tm.hvp(f, x, v), x, v))) < 1e-7
+check_4_3(third_derivative)
 
 # %% [markdown]
 # ## Symbols
@@ -342,3 +391,5 @@ assert np.max(np.abs(third_derivative(f, x, v) - along(lambda x: tm.hvp(f, x, v)
 # | $\mathcal R_v \{ \nabla_w E \} = Hv$ | $\nabla \langle g, v \rangle$ | `tm.hvp(f, x, v)` | (n,) |
 # | $J$ | $J$ | `J` | (m, n) |
 # | | $T$, $t$ | `third_derivative(f, x, v)` | (n, n, n), (n,) |
+#
+# **Next:** you now have all that MAML needs. Open `tinymeta/maml.py` and read how a gradient goes through a gradient step.

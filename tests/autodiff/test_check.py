@@ -427,9 +427,10 @@ def test_it_names_the_worst(monkeypatch):
     check = tm.check_grad(lambda first, second: first * second, np.ones((2, 3)), np.full((2, 3), 2.0), order=1)
     assert check.worst.where == "first[1, 2]"
     assert check.worst.exact - check.worst.approximate == pytest.approx(1e-3)
-    first, _, header, row, *_ = str(check).splitlines()
+    first, combination, _, header, row, *_ = str(check).splitlines()
     assert first.startswith("FAIL")
     assert "at first[1, 2], order 1" in first
+    assert combination.startswith("Order 1 differentiates a random combination of the outputs")
     assert header.split() == ["order", "where", "exact", "approximate", "difference", "error"]
     assert row.split()[:3] == ["1", "first[1,", "2]"]
     assert float(row.split()[3]) == pytest.approx(check.worst.exact, rel=1e-15)
@@ -440,8 +441,8 @@ def test_the_report_is_short_and_aligned():
     check = tm.check_grad(lambda a_rather_long_name: np.sin(a_rather_long_name["with a long key"]), {"with a long key": VECTOR})
     lines = str(check).splitlines()
     assert lines[0].startswith("PASS")
-    assert len(lines) == 3 + 2 * 3
-    assert len({len(line) for line in lines[2:]}) == 1
+    assert len(lines) == 4 + 2 * 3
+    assert len({len(line) for line in lines[3:]}) == 1
     assert repr(check) == str(check)
 
 

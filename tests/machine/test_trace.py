@@ -19,8 +19,8 @@ def operations(program):
     return [name for i in program.instructions for name in [i.operation.name, *(operations(i.body) if i.body else [])]]
 
 
-def assert_bit_for_bit(f, example, *others):
-    """Traced on `example`, the program equals `f`, run eagerly on Tensors, on it and on other arguments."""
+def assert_agrees(f, example, *others):
+    """Traced on `example`, the program equals `f`, run eagerly on Tensors, on it and on other arguments: to 1e-12 of the norm."""
     program = tm.trace(f, *example)
     for args in (example, *others):
         ours, structure = tm.tree.flatten(program(*args))
@@ -28,7 +28,7 @@ def assert_bit_for_bit(f, example, *others):
         assert structure == expected_structure
         for a, b in zip(ours, map(data_of, expected), strict=True):
             assert np.asarray(a).dtype == np.asarray(b).dtype
-            np.testing.assert_array_equal(a, b)
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12 * np.linalg.norm(np.asarray(b, float)))
     return program
 
 
@@ -84,8 +84,8 @@ FUNCTIONS = {
 
 
 @pytest.mark.parametrize(("f", "args"), FUNCTIONS.values(), ids=FUNCTIONS.keys())
-def test_equal_to_eager_bit_for_bit(f, args):
-    assert_bit_for_bit(f, args, tuple(x * 0.7 + 0.1 for x in args))
+def test_equal_to_eager(f, args):
+    assert_agrees(f, args, tuple(x * 0.7 + 0.1 for x in args))
 
 
 # ## One task's instructions for all tasks
@@ -112,7 +112,7 @@ def draw_tasks(count):
 
 
 def test_the_meta_gradient_of_25_tasks():
-    program = assert_bit_for_bit(tm.value_and_grad(meta_loss), (THETA, draw_tasks(25)), (THETA, draw_tasks(25)))
+    program = assert_agrees(tm.value_and_grad(meta_loss), (THETA, draw_tasks(25)), (THETA, draw_tasks(25)))
     assert [name for name in operations(program)].count("map") == 1  # the losses and their gradients, in one
 
 
@@ -156,17 +156,17 @@ MASKS = {
 def test_masks_are_computed_for_each_input(f):
     example = np.array([1.5, -0.2, 0.4, -1.7])
     others = [(-example,), (example[::-1],), (np.array([0.0, 3.0, -3.0, 0.5]),)]
-    assert_bit_for_bit(f, (example,), *others)
+    assert_agrees(f, (example,), *others)
     assert any(not np.array_equal(f(example), f(*args)) for args in others), "all inputs give the same: this tests nothing"
 
 
 def test_integers_as_indices():
-    assert_bit_for_bit(lambda x, i: x[i] * 2, (VECTOR, np.array([0, 1])), (VECTOR, np.array([2, 0])))
-    assert_bit_for_bit(lambda x, i: np.take_along_axis(x, i, 1), (MATRIX, np.argsort(MATRIX, 1)), (MATRIX, np.zeros((4, 3), int)))
+    assert_agrees(lambda x, i: x[i] * 2, (VECTOR, np.array([0, 1])), (VECTOR, np.array([2, 0])))
+    assert_agrees(lambda x, i: np.take_along_axis(x, i, 1), (MATRIX, np.argsort(MATRIX, 1)), (MATRIX, np.zeros((4, 3), int)))
 
 
 def test_a_boolean_array_is_an_input():
-    assert_bit_for_bit(lambda x, mask: np.where(mask, x, -x), (VECTOR, VECTOR > 0), (VECTOR, VECTOR < 0))
+    assert_agrees(lambda x, mask: np.where(mask, x, -x), (VECTOR, VECTOR > 0), (VECTOR, VECTOR < 0))
 
 
 # ## Captured values
@@ -193,13 +193,13 @@ def test_tensors_captured_by_blocks_and_gradients():
         rows = tm.vmap(lambda row: row * u + t)(MATRIX)
         return np.sum(rows * x) + tm.checkpoint(lambda: u * t * x[0])()
 
-    assert_bit_for_bit(tm.value_and_grad(f), (VECTOR,), (VECTOR[::-1],))
+    assert_agrees(tm.value_and_grad(f), (VECTOR,), (VECTOR[::-1],))
 
 
 def test_map_over_arrays_that_are_not_arguments():
-    program = assert_bit_for_bit(lambda x: tm.vmap(lambda row: np.sum(row * x))(MATRIX), (VECTOR,), (VECTOR * 2,))
+    program = assert_agrees(lambda x: tm.vmap(lambda row: np.sum(row * x))(MATRIX), (VECTOR,), (VECTOR * 2,))
     assert operations(program).count("map") == 1
-    assert_bit_for_bit(lambda x: x + np.sum(tm.vmap(lambda row: row**2)(MATRIX)), (VECTOR,), (VECTOR * 2,))
+    assert_agrees(lambda x: x + np.sum(tm.vmap(lambda row: row**2)(MATRIX)), (VECTOR,), (VECTOR * 2,))
 
 
 # ## Blocks

@@ -189,6 +189,7 @@ class GradCheck:
         width = max(len(row.where) for row in worst)
         lines = [f"{'PASS' if self.ok else 'FAIL'}: largest relative error {self.max_error:.1e} (tolerance {self.tolerance:.0e}) "
                  f"at {self.worst.where}, order {self.worst.order}",
+                 "Order 1 differentiates a random combination of the outputs, order 2 one of the first derivatives, and so on.",
                  f"{len(self.rows)} derivatives{choice}, against {name}; the worst of each order:",
                  f"order  {'where':<{width}} {'exact':>23} {'approximate':>23} {'difference':>11} {'error':>8}"]  # fmt: skip
         lines += [f"{row.order:>5}  {row.where:<{width}} {row.exact:>23.16g} {row.approximate:>23.16g} "

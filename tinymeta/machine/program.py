@@ -3,12 +3,11 @@ r"""
 
 A program is the code of a traced function, with all that is needed to call it like the function: the structure of its
 arguments and of its result, the names of the arguments, the values of captured Tensors.
-
-The executor in this file is plain NumPy: it calls each operation's forward on the slots.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from ..autodiff import tree
 from ..autodiff.blocks import Graph
 from ..autodiff.tensor import Tensor, describe
 from .code import Code, Instruction, Type, code_of
+from .execute import Executable, machine_is_on
 from .passes import optimize
 
 
@@ -50,7 +50,12 @@ class Program:
                 raise TypeError(f"the program was traced with {given}: trace again")
         dynamic = [x for i, x in enumerate(leaves) if i not in self.static]
         inputs = [_input(x, like, name) for x, like, name in zip(dynamic, self.code.inputs.values(), self.names, strict=True)]
-        return tree.unflatten(self.output_structure, [_owned(y) for y in execute(self.code, inputs, self.captured)])
+        return tree.unflatten(self.output_structure, [_owned(y) for y in self.executable(inputs, self.captured)])
+
+    @functools.cached_property
+    def executable(self) -> Executable:
+        """The code, made ready to run on this machine."""
+        return Executable(self.code, machine_is_on())
 
     def __len__(self) -> int:
         """The number of instructions, a block's body included once."""
@@ -75,30 +80,6 @@ def _input(x: Any, like: Type, name: str) -> Any:
 
 def _owned(y: Any) -> Any:
     return np.array(y, order="C") if isinstance(y, (np.ndarray, np.generic, float)) else y
-
-
-# ## The executor in NumPy
-def execute(code: Code, inputs: Sequence[Any], captured: Sequence[Any]) -> list[Any]:
-    """The outputs of the code, for these values of its inputs and captured slots."""
-    slots = {**dict(zip(code.inputs, inputs, strict=True)), **dict(zip(code.captured, captured, strict=True)), **code.constants}
-    for instruction in code.instructions:
-        values = [slots[i] for i in instruction.operands]
-        if instruction.body is not None:
-            slots[instruction.slot] = _execute_block(instruction, values)
-        else:
-            value = instruction.operation.forward(*values, **instruction.params)
-            weak = isinstance(instruction.type, Type) and instruction.type.weak
-            slots[instruction.slot] = np.asarray(value).item() if weak else value
-    return [slots[i] for i in code.outputs]
-
-
-def _execute_block(block: Instruction, values: list[Any]) -> tuple[Any, ...]:
-    assert block.body is not None
-    rows, captured = values[: len(block.body.inputs)], values[len(block.body.inputs) :]
-    if block.length is None:
-        return tuple(execute(block.body, rows, captured))
-    results = [execute(block.body, [x[i] for x in rows], captured) for i in range(block.length)]
-    return tuple(np.stack(column) for column in zip(*results, strict=True))
 
 
 # ## The listing

@@ -1,0 +1,177 @@
+"""The machine against NumPy: the same code, executed by both."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinymeta as tm
+from tinymeta.autodiff import tree
+from tinymeta.machine import execute
+from tinymeta.machine.execute import Executable
+from tinymeta.machine.lower import WIDTH, check_row
+
+spec = importlib.util.spec_from_file_location("catalogue", Path(__file__).parents[1] / "autodiff" / "operations" / "catalogue.py")
+catalogue = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(catalogue)
+generator = np.random.default_rng(0)
+needs_machine = pytest.mark.skipif(not execute.machine_is_on(), reason="the machine is turned off, or there is no Numba")
+
+
+def assert_both_agree(f, *args, tolerance=1e-12):
+    """The program of f on the machine equals the one in NumPy, relative to the norm of each result."""
+    program = tm.trace(f, *args)
+    leaves = [x for x in tree.flatten(args)[0] if not isinstance(x, (bool, int, str))]
+    inputs = [x if type(x) is float else np.asarray(x) for x in leaves]
+    ours, theirs = Executable(program.code, True)(inputs, program.captured), Executable(program.code, False)(inputs, program.captured)
+    for a, b in zip(ours, theirs, strict=True):
+        a, b = np.asarray(a), np.asarray(b)
+        assert a.dtype == b.dtype and a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.linalg.norm(b.astype(float)))
+    return program
+
+
+def scalar(f):
+    """A scalar function, by fixed weights that are all different."""
+
+    def weighted(*xs):
+        parts = tree.flatten(f(*xs))[0]
+        return sum(np.sum(y * np.cos(np.arange(np.size(y), dtype=y.dtype)).reshape(np.shape(y))) for y in parts)
+
+    return weighted
+
+
+@needs_machine
+@pytest.mark.parametrize("name", catalogue.EXAMPLES)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_every_operation_and_its_gradient(name, dtype):
+    f, *xs = catalogue.EXAMPLES[name]
+    xs = [x.astype(dtype) for x in xs]
+    tolerance = 1e-12 if dtype == np.float64 else 1e-4 if "cholesky" in name else 1e-5
+    assert_both_agree(f, *xs, tolerance=tolerance)
+    assert_both_agree(tm.grad(scalar(f), argnums=tuple(range(len(xs)))), *xs, tolerance=10 * tolerance)
+
+
+@needs_machine
+@pytest.mark.parametrize("name", catalogue.EXAMPLES)
+def test_every_operation_over_rows(name):
+    f, *xs = catalogue.EXAMPLES[name]
+    rows = [np.stack([x, 1.1 * x, 0.9 * x]) for x in xs]
+    assert_both_agree(tm.vmap(f), *rows)
+    gradient = tm.grad(lambda *rows: np.mean(tm.vmap(scalar(f))(*rows)), argnums=tuple(range(len(xs))))
+    assert_both_agree(gradient, *rows, tolerance=1e-11)
+
+
+SHAPES = [(), (1,), (3,), (2, 3), (2, 1), (1, 3), (4, 1, 3), (4, 2, 1), (4, 1, 1), (4, 2, 3), (3, 3), (4, 4, 1)]
+
+
+@needs_machine
+@pytest.mark.parametrize("a", SHAPES)
+def test_every_broadcasting_pair(a):
+    for b in SHAPES:
+        try:
+            np.broadcast_shapes(a, b)
+        except ValueError:
+            continue
+        x, y = generator.normal(size=a), generator.normal(size=b)
+        program = assert_both_agree(lambda x, y: (x * y, x > y, np.where(x > y, x, y), np.maximum(x, y) - x / y), x, y)
+        assert Executable(program.code, True).lowered is not None
+
+
+@needs_machine
+def test_special_values():
+    x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e308, -1e308, 1e-320])
+    functions = (np.exp, np.tanh, tm.sigmoid, np.sqrt, np.abs, tm.relu, np.square, np.negative, np.log)
+
+    def all_of(x):
+        return [*(f(x) for f in functions), x > 0, x == x, np.maximum(x, 1.0), x * x, x / x]
+
+    with np.errstate(all="ignore"):
+        assert_both_agree(all_of, x)
+
+
+def mean_loss(theta, xs, ys):
+    def loss(theta, x, y):
+        return np.mean((np.tanh(x @ theta["W"] + theta["b"]) @ theta["v"] - y) ** 2)
+
+    def adapted(x, y):
+        g = tm.grad(loss)(theta, x, y)
+        return loss(tm.tree.map(lambda t, g: t - 0.1 * g, theta, g), x, y)
+
+    return np.mean(tm.vmap(adapted)(xs, ys))
+
+
+THETA = {"W": generator.normal(size=(3, 20)), "b": generator.normal(size=20), "v": generator.normal(size=20)}
+TASKS = generator.normal(size=(25, 10, 3)), generator.normal(size=(25, 10))
+
+
+@needs_machine
+def test_a_meta_gradient_runs_on_the_machine():
+    program = assert_both_agree(tm.value_and_grad(mean_loss), THETA, *TASKS)
+    (body,) = Executable(program.code, True).bodies.values()
+    assert body.lowered is not None
+    assert body.lowered.arena < sum(np.prod(i.type.shape) + 8 for i in body.code.instructions), "places are used again"
+
+
+@needs_machine
+@pytest.mark.parametrize("threads", ["1", "2", "3", "7", "40"])
+def test_results_are_the_same_to_the_bit_for_any_number_of_threads(threads, monkeypatch):
+    program = tm.trace(tm.value_and_grad(mean_loss), THETA, *TASKS)
+    monkeypatch.setenv("TINYMETA_THREADS", "1")
+    expected, gradient = program(THETA, *TASKS)
+    monkeypatch.setenv("TINYMETA_THREADS", threads)
+    for _ in range(3):
+        value, again = program(THETA, *TASKS)
+        assert value == expected
+        for name in THETA:
+            np.testing.assert_array_equal(again[name], gradient[name])
+
+
+@needs_machine
+def test_several_threads_may_run_programs_at_once():
+    from concurrent.futures import ThreadPoolExecutor
+
+    program = tm.trace(tm.value_and_grad(mean_loss), THETA, *TASKS)
+    expected = program(THETA, *TASKS)[0]
+    with ThreadPoolExecutor(4) as pool:
+        assert {float(value) for value, _ in pool.map(lambda _: program(THETA, *TASKS), range(40))} == {float(expected)}
+
+
+def run_python(code, **environment):
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | environment, check=True)
+    return result.stdout
+
+
+CODE = """
+import sys, numpy as np, tinymeta as tm
+program = tm.trace(tm.grad(lambda x: np.sum(np.tanh(x @ x.T) ** 2)), np.ones((3, 3)))
+print(program(np.arange(9.0).reshape(3, 3) / 10).sum().hex(), "numba" in sys.modules)
+"""
+
+
+@needs_machine
+def test_numpy_instead_of_the_machine_by_the_environment():
+    on, off = run_python(CODE, TINYMETA_MACHINE="numba").split(), run_python(CODE, TINYMETA_MACHINE="numpy").split()
+    assert on[1] == "True" and off[1] == "False"
+    np.testing.assert_allclose(float.fromhex(on[0]), float.fromhex(off[0]), rtol=1e-12)
+
+
+def test_without_numba_there_is_numpy():
+    hidden = "import sys; sys.modules['numba'] = None\n" + CODE.replace('"numba" in sys.modules', "sys.modules['numba'] is None")
+    assert run_python(hidden, TINYMETA_MACHINE="numba").split()[1] == "True"
+
+
+def test_a_row_that_is_out_of_range_is_caught():
+    row = [0] * WIDTH
+    row[2], row[5:9] = 8, [0, 0, 2, 0]  # eight elements, from the first input to the arena
+    check_row(row, [8, 2, 8])
+    for sizes in ([7, 2, 8], [8, 2, 7]):
+        with pytest.raises(AssertionError, match="out of range"):
+            check_row(row, sizes)
+    row[6] = -1
+    with pytest.raises(AssertionError, match="out of range"):
+        check_row(row, [8, 2, 8])

@@ -1,0 +1,202 @@
+r"""
+# The interpreter
+
+One function that runs every program: it reads a row of the table, and calls the kernel that the row names. It is compiled once
+for each of float64 and float32, and cached on disk.
+
+A row's operands are (base, offset). The bases are offsets themselves, from the start of the arena W of the thread that runs to the
+memory of inputs, constants and outputs: so the one array W is all that a kernel needs. `lower` makes the tables, and nobody else; a
+row that is out of range would corrupt memory without a word.
+"""
+
+import math
+
+from . import kernels
+from .kernels import map_two, read, write
+from .lower import (
+    BINARY,
+    COPY,
+    FILL,
+    FIRST,
+    FUNCTIONS_OF_ONE,
+    FUNCTIONS_OF_TWO,
+    PRODUCT,
+    REDUCE,
+    REST,
+    RESULT,
+    SECOND,
+    THIRD,
+    UNARY,
+    WHERE,
+    WIDTH,
+)  # fmt: skip
+from .moves import fill_row
+from .vectors import choose, inner, kernel, lanes, load, splat, spliced, store
+
+(NEGATIVE, SQUARE, SQRT, EXP, LOG, TANH, SIGMOID, ABSOLUTE, RELU, SIGN, EXPM1, LOG1P, SIN, COS, TAN, SINH, COSH,
+ ARCTAN) = range(len(FUNCTIONS_OF_ONE))  # fmt: skip
+(ADD, SUBTRACT, MULTIPLY, DIVIDE, MAXIMUM, MINIMUM, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, EQUAL, NOT_EQUAL,
+ POWER) = range(len(FUNCTIONS_OF_TWO))  # fmt: skip
+
+
+# ## Functions of one array
+@spliced
+def of_one(function, W, y, x, n):
+    if function == NEGATIVE:
+        kernels.negative(W, y, x, n)
+    elif function == SQUARE:
+        kernels.square(W, y, x, n)
+    elif function == SQRT:
+        kernels.sqrt(W, y, x, n)
+    elif function == EXP:
+        kernels.exp(W, y, x, n)
+    elif function == LOG:
+        kernels.log(W, y, x, n)
+    elif function == TANH:
+        kernels.tanh(W, y, x, n)
+    elif function == SIGMOID:
+        kernels.sigmoid(W, y, x, n)
+    elif function == ABSOLUTE:
+        kernels.absolute(W, y, x, n)
+    elif function == RELU:
+        kernels.relu(W, y, x, n)
+    elif function == SIGN:
+        kernels.sign(W, y, x, n)
+    else:
+        for i in range(n):
+            store(W, y + i, rarer(function, load(W, x + i)))
+
+
+# A number at a time.
+@inner
+def rarer(function, x):
+    if function == EXPM1:
+        return math.expm1(x)
+    elif function == LOG1P:
+        return math.log1p(x)
+    elif function == SIN:
+        return math.sin(x)
+    elif function == COS:
+        return math.cos(x)
+    elif function == TAN:
+        return math.tan(x)
+    elif function == SINH:
+        return math.sinh(x)
+    elif function == COSH:
+        return math.cosh(x)
+    return math.atan(x)
+
+
+# ## Functions of two arrays
+# A comparison gives the numbers 1 and 0.
+@inner
+def ones_like(x):
+    return choose(x == x, 1, choose(x == x, x, 1))  # also where x is NaN
+
+
+@inner
+def less_of(x, y):
+    return choose(x < y, ones_like(x), 0)
+
+
+@inner
+def less_equal_of(x, y):
+    return choose(x <= y, ones_like(x), 0)
+
+
+@inner
+def equal_of(x, y):
+    return choose(x == y, ones_like(x), 0)
+
+
+@inner
+def not_equal_of(x, y):
+    return choose(x == y, 0, ones_like(x))
+
+
+@spliced
+def of_two(function, W, y, a, b, m, n, a_row, a_column, b_row, b_column):
+    if function == ADD:
+        kernels.add(W, y, a, b, m, n, a_row, a_column, b_row, b_column)
+    elif function == SUBTRACT:
+        kernels.subtract(W, y, a, b, m, n, a_row, a_column, b_row, b_column)
+    elif function == MULTIPLY:
+        kernels.multiply(W, y, a, b, m, n, a_row, a_column, b_row, b_column)
+    elif function == DIVIDE:
+        kernels.divide(W, y, a, b, m, n, a_row, a_column, b_row, b_column)
+    elif function == MAXIMUM:
+        kernels.maximum(W, y, a, b, m, n, a_row, a_column, b_row, b_column)
+    elif function == MINIMUM:
+        kernels.minimum(W, y, a, b, m, n, a_row, a_column, b_row, b_column)
+    elif function == LESS:
+        map_two(less_of, W, y, a, b, m, n, a_row, a_column, b_row, b_column)
+    elif function == LESS_EQUAL:
+        map_two(less_equal_of, W, y, a, b, m, n, a_row, a_column, b_row, b_column)
+    elif function == GREATER:
+        map_two(less_of, W, y, b, a, m, n, b_row, b_column, a_row, a_column)
+    elif function == GREATER_EQUAL:
+        map_two(less_equal_of, W, y, b, a, m, n, b_row, b_column, a_row, a_column)
+    elif function == EQUAL:
+        map_two(equal_of, W, y, a, b, m, n, a_row, a_column, b_row, b_column)
+    elif function == NOT_EQUAL:
+        map_two(not_equal_of, W, y, a, b, m, n, a_row, a_column, b_row, b_column)
+    else:
+        for i in range(m):
+            for j in range(n):
+                x = load(W, a + i * a_row + j * a_column)
+                store(W, y + i * n + j, x ** load(W, b + i * b_row + j * b_column))
+
+
+@spliced
+def where(W, y, condition, a, b, n):
+    """y = a where the condition isn't 0, else b."""
+    zero = splat(W, 0)
+    for i in range(0, n, lanes(W)):
+        here = min(lanes(W), n - i)
+        chosen = read(W, condition + i, here, zero) == zero
+        write(W, y + i, choose(chosen, read(W, b + i, here, zero), read(W, a + i, here, zero)), here)
+
+
+# ## The loop
+@inner
+def operand(table, row, column, bases):
+    return bases[table[row + column]] + table[row + column + 1]
+
+
+@kernel
+def interpret(W, table, bases):
+    """Run all rows of a flat table once."""
+    for row in range(0, len(table), WIDTH):
+        family, function, n0, n1, n2 = table[row], table[row + 1], table[row + 2], table[row + 3], table[row + 4]
+        y, a = operand(table, row, RESULT, bases), operand(table, row, FIRST, bases)
+        if family == PRODUCT:
+            b, d = operand(table, row, SECOND, bases), operand(table, row, THIRD, bases)
+            s = operand(table, row, REST + 3, bases)
+            kernels.product(W, y, a, b, n0, n1, n2, table[row + REST], d, table[row + REST + 1], table[row + REST + 2], s)
+        elif family == BINARY:
+            b, r = operand(table, row, SECOND, bases), row + REST
+            of_two(function, W, y, a, b, n0, n1, table[r], table[r + 1], table[r + 2], table[r + 3])
+        elif family == UNARY:
+            of_one(function, W, y, a, n0)
+        elif family == REDUCE:
+            if function == 0:
+                kernels.sum_along(W, y, a, n0, n1, n2)
+            elif function == 1:
+                kernels.maximum_along(W, y, a, n0, n1, n2)
+            else:
+                kernels.minimum_along(W, y, a, n0, n1, n2)
+        elif family == COPY:
+            kernels.strided_copy(W, y, a, table, row + SECOND)
+        elif family == WHERE:
+            where(W, y, a, operand(table, row, SECOND, bases), operand(table, row, THIRD, bases), n0)
+        elif family == FILL:
+            fill_row(W, y, 0, n0)
+
+
+@kernel
+def interpret_rows(W, table, bases, strides, first, last):
+    """Run the table for the rows from `first` to `last` of a map; from one to the next, each base moves by its stride."""
+    here = bases + first * strides
+    for _ in range(first, last):
+        interpret(W, table, here)
+        here += strides

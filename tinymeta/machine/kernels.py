@@ -1,0 +1,287 @@
+r"""
+# Kernels: the machine's work
+
+Each works on the flat array `W`; operands are offsets from its start (`vectors` says more), row-major, without gaps. `y` is the
+result; in an element-wise kernel it may be one of the operands. Nothing is compiled before its first call with an array of float64 or
+float32.
+
+`twins` has the same functions with the same arguments in plain NumPy: to read first, to check against, to fall back on.
+"""
+
+import operator
+from math import inf
+
+import numpy as np
+
+from .elementary import exponential, logarithm, sigmoid_of, tanh_of
+from .moves import copy, gather, scatter_add, strided_copy, transpose
+from .products import product
+from .vectors import (
+    choose,
+    fma,
+    greatest,
+    greatest_of_lanes,
+    inner,
+    kernel,
+    lanes,
+    least,
+    least_of_lanes,
+    load,
+    magnitude,
+    read,
+    splat,
+    spliced,
+    square_root,
+    store,
+    sum_of_lanes,
+    vload,
+    write,
+)
+
+__all__ = [
+    "absolute", "add", "axpy", "copy", "divide", "exp", "gather", "log", "log_softmax", "maximum", "maximum_along", "minimum",
+    "minimum_along", "multiply", "multiply_add", "negative", "product", "relu", "scatter_add", "sigmoid", "sign", "softmax", "sqrt",
+    "square", "strided_copy", "subtract", "sum_along", "tanh", "transpose",
+]  # fmt: skip
+
+
+# ## Functions of one array
+@spliced
+def map_one(function, W, y, x, n):
+    for i in range(0, n, lanes(W)):
+        here = min(lanes(W), n - i)
+        write(W, y + i, function(read(W, x + i, here, splat(W, 0))), here)
+
+
+@kernel
+def exp(W, y, x, n):
+    map_one(exponential, W, y, x, n)
+
+
+@kernel
+def log(W, y, x, n):
+    map_one(logarithm, W, y, x, n)
+
+
+@kernel
+def tanh(W, y, x, n):
+    map_one(tanh_of, W, y, x, n)
+
+
+@kernel
+def sigmoid(W, y, x, n):
+    map_one(sigmoid_of, W, y, x, n)
+
+
+@kernel
+def negative(W, y, x, n):
+    map_one(operator.neg, W, y, x, n)
+
+
+@kernel
+def sqrt(W, y, x, n):
+    map_one(square_root, W, y, x, n)
+
+
+@kernel
+def absolute(W, y, x, n):
+    map_one(magnitude, W, y, x, n)
+
+
+@inner
+def square_of(x):
+    return x * x
+
+
+@kernel
+def square(W, y, x, n):
+    map_one(square_of, W, y, x, n)
+
+
+@inner
+def sign_of(x):
+    return choose(x > 0, 1, choose(x < 0, -1, choose(x == 0, 0, x)))  # NaN is left
+
+
+@kernel
+def sign(W, y, x, n):
+    map_one(sign_of, W, y, x, n)
+
+
+@inner
+def relu_of(x):
+    return greatest(x, 0)
+
+
+@kernel
+def relu(W, y, x, n):
+    map_one(relu_of, W, y, x, n)
+
+
+# ## Functions of two arrays
+# The result has m rows of n elements. Each operand has its own strides, which say how it is broadcast: (n, 1) for a full matrix,
+# (0, 1) for one row, (1, 0) for one column, (0, 0) for one number.
+@spliced
+def map_two(function, W, y, a, b, m, n, a_row, a_column, b_row, b_column):
+    for i in range(m):
+        for j in range(0, n, lanes(W)):
+            here = min(lanes(W), n - j)
+            left = read_or_repeat(W, a + i * a_row + j * a_column, a_column, here)
+            right = read_or_repeat(W, b + i * b_row + j * b_column, b_column, here)
+            write(W, y + i * n + j, function(left, right), here)
+
+
+@inner
+def read_or_repeat(W, offset, step, count):
+    return read(W, offset, count, splat(W, 0)) if step else splat(W, load(W, offset))
+
+
+@kernel
+def add(W, y, a, b, m, n, a_row, a_column, b_row, b_column):
+    map_two(operator.add, W, y, a, b, m, n, a_row, a_column, b_row, b_column)
+
+
+@kernel
+def subtract(W, y, a, b, m, n, a_row, a_column, b_row, b_column):
+    map_two(operator.sub, W, y, a, b, m, n, a_row, a_column, b_row, b_column)
+
+
+@kernel
+def multiply(W, y, a, b, m, n, a_row, a_column, b_row, b_column):
+    map_two(operator.mul, W, y, a, b, m, n, a_row, a_column, b_row, b_column)
+
+
+@kernel
+def divide(W, y, a, b, m, n, a_row, a_column, b_row, b_column):
+    map_two(operator.truediv, W, y, a, b, m, n, a_row, a_column, b_row, b_column)
+
+
+@kernel
+def maximum(W, y, a, b, m, n, a_row, a_column, b_row, b_column):
+    map_two(greatest, W, y, a, b, m, n, a_row, a_column, b_row, b_column)
+
+
+@kernel
+def minimum(W, y, a, b, m, n, a_row, a_column, b_row, b_column):
+    map_two(least, W, y, a, b, m, n, a_row, a_column, b_row, b_column)
+
+
+# ## Multiply and add, rounded once
+@kernel
+def axpy(W, y, a, s, b, n):
+    """y = a + s b, with the number at the offset s."""
+    factor = splat(W, load(W, s))
+    for i in range(0, n, lanes(W)):
+        here = min(lanes(W), n - i)
+        write(W, y + i, fma(factor, read(W, b + i, here, factor), read(W, a + i, here, factor)), here)
+
+
+@kernel
+def multiply_add(W, y, a, b, c, n):
+    """y = a b + c"""
+    zero = splat(W, 0)
+    for i in range(0, n, lanes(W)):
+        here = min(lanes(W), n - i)
+        write(W, y + i, fma(read(W, a + i, here, zero), read(W, b + i, here, zero), read(W, c + i, here, zero)), here)
+
+
+# ## Reductions
+# y[i, k] is made of x[i, :, k], for x of p x q x r: all elements are (1, n, 1), the rows of a matrix (1, m, n), its columns (m, n, 1).
+@spliced
+def reduce(combine, over_lanes, start, W, y, x, p, q, r):
+    if r == 1:
+        for i in range(p):
+            store(W, y + i, over_lanes(along_line(combine, W, x + i * q, q, splat(W, start))))
+    else:
+        for i in range(p):
+            across_lines(combine, W, y + i * r, x + i * q * r, q, r, splat(W, start))
+
+
+# One sum after the other would wait for each addition; four at a time don't. And many short sums lose fewer digits than a long one: after
+# 2048 elements, another one is begun.
+@spliced
+def along_line(combine, W, x, n, start):
+    """A vector that combines n elements."""
+    total, size = start, lanes(W)
+    for first in range(0, np.int64(n), 2048):
+        s0 = s1 = s2 = s3 = start
+        last = min(first + 2048, np.int64(n))
+        whole = last - (last - first) % (4 * size)
+        for i in range(first, whole, 4 * size):
+            s0, s1 = combine(s0, vload(W, x + i)), combine(s1, vload(W, x + i + size))
+            s2, s3 = combine(s2, vload(W, x + i + 2 * size)), combine(s3, vload(W, x + i + 3 * size))
+        for i in range(whole, last, size):
+            s0 = combine(s0, read(W, x + i, min(size, last - i), start))
+        total = combine(total, combine(combine(s0, s1), combine(s2, s3)))
+    return total
+
+
+@spliced
+def across_lines(combine, W, y, x, q, r, start):
+    """Combine q lines of r elements."""
+    for k in range(0, r, lanes(W)):
+        here, total = min(lanes(W), r - k), start
+        for j in range(q):
+            total = combine(total, read(W, x + j * r + k, here, start))
+        write(W, y + k, total, here)
+
+
+@kernel
+def sum_along(W, y, x, p, q, r):
+    reduce(operator.add, sum_of_lanes, 0.0, W, y, x, p, q, r)
+
+
+@kernel
+def maximum_along(W, y, x, p, q, r):
+    reduce(greatest, greatest_of_lanes, -inf, W, y, x, p, q, r)
+
+
+@kernel
+def minimum_along(W, y, x, p, q, r):
+    reduce(least, least_of_lanes, inf, W, y, x, p, q, r)
+
+
+# ## Softmax
+# $$ \operatorname{softmax}(x)_j = \frac{e^{x_j - t}}{\sum_i e^{x_i - t}}, \qquad
+# \ln \operatorname{softmax}(x)_j = x_j - t - \ln \sum_i e^{x_i - t} $$
+# for each row x, with its largest element t, so that no exponential overflows.
+@kernel
+def softmax(W, y, x, m, n):
+    for i in range(m):
+        softmax_row(W, y + i * n, x + i * n, n)
+
+
+@kernel
+def log_softmax(W, y, x, m, n):
+    for i in range(m):
+        log_softmax_row(W, y + i * n, x + i * n, n)
+
+
+@spliced
+def softmax_row(W, y, x, n):
+    top, total = largest(W, x, n), splat(W, 0)
+    for j in range(0, n, lanes(W)):
+        here = min(lanes(W), n - j)
+        e = exponential(read(W, x + j, here, splat(W, -inf)) - top)
+        total = total + e
+        write(W, y + j, e, here)
+    total = splat(W, sum_of_lanes(total))
+    for j in range(0, n, lanes(W)):
+        here = min(lanes(W), n - j)
+        write(W, y + j, read(W, y + j, here, total) / total, here)
+
+
+@spliced
+def log_softmax_row(W, y, x, n):
+    top, total = largest(W, x, n), splat(W, 0)
+    for j in range(0, n, lanes(W)):
+        total = total + exponential(read(W, x + j, min(lanes(W), n - j), splat(W, -inf)) - top)
+    log_total = logarithm(splat(W, sum_of_lanes(total)))
+    for j in range(0, n, lanes(W)):
+        here = min(lanes(W), n - j)
+        write(W, y + j, read(W, x + j, here, top) - top - log_total, here)
+
+
+@spliced
+def largest(W, x, n):
+    return splat(W, greatest_of_lanes(along_line(greatest, W, x, n, splat(W, -inf))))

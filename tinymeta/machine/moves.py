@@ -1,0 +1,119 @@
+r"""
+# Moving numbers
+
+Copies that change the order of the elements, and nothing else.
+"""
+
+from .vectors import at, inner, kernel, lanes, load, read, splat, store, transpose_tile, write
+
+
+# ## Transposes
+# Of y and x, one is read or written across its rows, one element in each line of the cache. Squares of L x L elements (L lanes) pass
+# through registers, and use whole lines of both.
+@kernel
+def transpose(W, y, x, m, n):
+    """y (n x m) is x (m x n), transposed."""
+    transpose_strided(W, y, m, x, n, m, n)
+
+
+@inner
+def transpose_strided(W, y, y_row, x, x_row, m, n):
+    """The same, for rows that are further apart."""
+    size = lanes(W)
+    whole_rows, whole_columns = m - m % size, n - n % size
+    for i in range(0, whole_rows, size):
+        for j in range(0, whole_columns, size):
+            transpose_tile(W, y + j * y_row + i, y_row, x + i * x_row + j, x_row)
+    for i in range(m):
+        for j in range(whole_columns if i < whole_rows else 0, n):
+            store(W, y + j * y_row + i, load(W, x + i * x_row + j))
+
+
+# ## Rows
+@inner
+def copy_row(W, y, x, n):
+    for i in range(0, n, lanes(W)):
+        here = min(lanes(W), n - i)
+        write(W, y + i, read(W, x + i, here, splat(W, 0)), here)
+
+
+@inner
+def fill_row(W, y, value, n):
+    for i in range(0, n, lanes(W)):
+        write(W, y + i, splat(W, value), min(lanes(W), n - i))
+
+
+@kernel
+def copy(W, y, x, n):
+    """y = x, n elements."""
+    copy_row(W, y, x, n)
+
+
+@kernel
+def strided_copy(W, y, x, table, entry):
+    """y[i0, i1, i2, i3] = x[i0, i1, i2, i3], with any strides on both sides.
+
+    From `entry` on, the table has the four lengths, the four strides of y and those of x, in elements. A stride of 0 repeats, a
+    negative one goes backwards. Broadcasts, slices, transposes, pieces of a concatenation are all this.
+    """
+    n0, n1, n2, n3 = table[entry], table[entry + 1], table[entry + 2], table[entry + 3]
+    y0, y1, y2, y3 = table[entry + 4], table[entry + 5], table[entry + 6], table[entry + 7]
+    x0, x1, x2, x3 = table[entry + 8], table[entry + 9], table[entry + 10], table[entry + 11]
+    for i0 in range(n0):
+        for i1 in range(n1):
+            to, source = y + i0 * y0 + i1 * y1, x + i0 * x0 + i1 * x1
+            if y2 == 1 and x3 == 1:
+                transpose_strided(W, to, y3, source, x2, n2, n3)
+            else:
+                for i2 in range(n2):
+                    copy_line(W, at((to, y2, y3), i2, 0), y3, at((source, x2, x3), i2, 0), x3, n3)
+
+
+@inner
+def copy_line(W, y, y_step, x, x_step, n):
+    if y_step == 1 and x_step == 1:
+        copy_row(W, y, x, n)
+    elif y_step == 1 and x_step == 0 and n > 0:
+        fill_row(W, y, load(W, x), n)
+    else:
+        for i in range(n):
+            store(W, y + i * y_step, load(W, x + i * x_step))
+
+
+# ## Rows by number
+# Numbers are data, and data can be wrong: both functions look at all of them before they touch anything, and return
+# False if there is one that no row has. Negative ones count from the end.
+@inner
+def all_in_range(indices, count, rows):
+    good = True
+    for i in range(count):
+        good &= -rows <= indices[i] < rows
+    return good
+
+
+@inner
+def row_number(indices, i, rows):
+    return indices[i] + rows if indices[i] < 0 else indices[i]
+
+
+@kernel
+def gather(W, y, x, indices, count, rows, n):
+    """y[i] = x[indices[i]], for rows of n elements."""
+    if not all_in_range(indices, count, rows):
+        return False
+    for i in range(count):
+        copy_row(W, y + i * n, x + row_number(indices, i, rows) * n, n)
+    return True
+
+
+@kernel
+def scatter_add(W, y, x, indices, count, rows, n):
+    """y[indices[i]] += x[i], in the order of i, for rows of n elements."""
+    if not all_in_range(indices, count, rows):
+        return False
+    for i in range(count):
+        to, source = y + row_number(indices, i, rows) * n, x + i * n
+        for j in range(0, n, lanes(W)):
+            here = min(lanes(W), n - j)
+            write(W, to + j, read(W, to + j, here, splat(W, 0)) + read(W, source + j, here, splat(W, 0)), here)
+    return True

@@ -1,0 +1,167 @@
+r"""
+# Products of small matrices
+
+$$ C = D + s\,A B, \qquad C_{ij} = D_{ij} + s \sum_p A_{ip} B_{pj} $$
+
+A matrix is a triple (offset, row stride, column stride): a transposed one has its strides swapped, a bias that is the same in
+each row has the row stride 0, a number that is the same everywhere has no strides at all. `D` may be `C` itself, or a zero.
+
+**What limits a product.** A multiply-add of two vectors takes half a cycle, and so does a load. A loop that loads both factors for
+each multiply-add runs at half the possible speed; one that loads and stores the sum as well, at a third. So a *tile* of C is kept in
+registers while the loop runs along $p$: with 5 rows and 2 vectors of columns, there are 10 multiply-adds for 7 loads. At the edges
+the tile is cut: rows beyond the last repeat the last one and are not stored, columns beyond the last are not touched in memory.
+"""
+
+import numpy as np
+
+from .moves import transpose_strided
+from .vectors import (
+    SCRATCH,
+    at,
+    fma,
+    inner,
+    kernel,
+    lanes,
+    load,
+    scratch,
+    splat,
+    splat_pair,
+    spliced,
+    sums_of_four,
+    vload,
+    vload_part,
+    vstore_part,
+    write,
+)
+
+ROWS = np.int64(5)  # of a tile
+BLOCK = np.int64(SCRATCH // 64)  # terms of a sum that are packed at once, a pair of registers each
+LEFT, RIGHT = 1, 2  # which factor is stored transposed; 3 is both
+
+
+@kernel
+def product(W, c, a, b, m, k, n, transposed, d, d_row, d_column, scale):
+    """C = D + s A B, for C of m x n, A of m x k, B of k x n, and s the number at the offset `scale`.
+
+    D's row stride is n, 1 or 0, its column stride 1 or 0. C must not overlap A or B, and D only if it is C.
+    """
+    c, a, b, d, one = np.int64(c), np.int64(a), np.int64(b), np.int64(d), np.int64(1)
+    m, k, n, d_row, d_column = np.int64(m), np.int64(k), np.int64(n), np.int64(d_row), np.int64(d_column)
+    A = (a, one, m) if transposed & LEFT else (a, k, one)
+    B = (b, one, k) if transposed & RIGHT else (b, n, one)
+    C, D, s = (c, n, one), (d, d_row, d_column), load(W, scale)
+    if n == 1:  # C' = D' + s B' A' has its vectors along C
+        A, B, C, D, m, n = flipped(B), flipped(A), flipped(C), flipped(D), one, m
+    by_rows, by_columns = B[2] == 1, B[1] == 1 and A[2] == 1
+    if by_columns and not by_rows and m < 5:
+        dot_product(W, C, A, B, D, s, m, k, n)
+    else:
+        packed = not by_rows or (m >= 32 and k >= 32 and k * n >= 4096)
+        tiled_product(W, C, A, B, D, s, m, k, n, packed)
+
+
+@inner
+def flipped(M):
+    return M[0], M[2], M[1]
+
+
+@inner
+def from_row(M, i):
+    return at(M, i, 0), M[1], M[2]
+
+
+@inner
+def from_column(M, j):
+    return at(M, 0, j), M[1], M[2]
+
+
+# ## Tiles: vectors along the rows of B
+# One vector of B times one number of A, for each of 5 rows, for all the rows of A and as many columns as fit into a vector.
+@inner
+def tiles(W, C, A, B, D, s, m, k, columns, zero):
+    for i in range(0, m, ROWS):
+        rows = min(ROWS, m - i)
+        a0, a1, a2 = at(A, i, 0), at(A, i + min(1, rows - 1), 0), at(A, i + min(2, rows - 1), 0)
+        a3, a4 = at(A, i + min(3, rows - 1), 0), at(A, i + min(4, rows - 1), 0)
+        s0 = s1 = s2 = s3 = s4 = zero
+        for p in range(k):
+            b = vload_part(W, at(B, p, 0), columns, zero)
+            s0 = fma(load(W, a0), b, s0)
+            s1 = fma(load(W, a1), b, s1)
+            s2 = fma(load(W, a2), b, s2)
+            s3 = fma(load(W, a3), b, s3)
+            s4 = fma(load(W, a4), b, s4)
+            a0, a1, a2, a3, a4 = a0 + A[2], a1 + A[2], a2 + A[2], a3 + A[2], a4 + A[2]
+        for row in range(i, i + rows):
+            finish(W, C, D, s, row, s0, columns, zero)
+            s0, s1, s2, s3 = s1, s2, s3, s4
+
+
+@inner
+def finish(W, C, D, s, i, total, columns, zero):
+    """Write a row: D, which has a column stride of 1 or 0, plus s times the sums."""
+    d = vload_part(W, at(D, i, 0), columns, zero) if D[2] else zero + load(W, at(D, i, 0))
+    write(W, at(C, i, 0), fma(s, total, d), columns)
+
+
+# For many rows of A it pays to copy the columns of B first, so that they lie side by side in the nearest cache, and then it doesn't
+# matter how B is stored. A long sum is packed in blocks; after the first one, C is its own D.
+@spliced
+def tiled_product(W, C, A, B, D, s, m, k, n, packed):
+    step, block = 2 * lanes(W), BLOCK if packed else max(k, 1)
+    panel = (scratch(W), step, np.int64(1))
+    for p in range(0, max(k, 1), block):
+        terms = min(block, k - p)
+        for j in range(0, n, step):
+            columns, source = min(step, n - j), from_column(B, j)
+            if packed:
+                pack(W, panel, source, terms, columns)
+                source = panel
+            if columns > lanes(W):
+                tiles(W, from_column(C, j), A, source, from_column(D, j), s, m, terms, columns, splat_pair(W, 0))
+            else:
+                tiles(W, from_column(C, j), A, source, from_column(D, j), s, m, terms, columns, splat(W, 0))
+        A, B, D = from_column(A, block), from_row(B, block), C
+
+
+@spliced
+def pack(W, panel, B, terms, columns):
+    if B[2] == 1:
+        zero = splat_pair(W, 0)
+        for i in range(terms):
+            vstore_part(W, at(panel, i, 0), vload_part(W, at(B, i, 0), columns, zero), columns)
+    else:
+        transpose_strided(W, panel[0], panel[1], B[0], B[2], columns, terms)
+
+
+# ## Dot products: vectors along the sum
+# If B is stored transposed, its columns are contiguous, as are the rows of A. Two rows and four columns make eight sums of
+# vectors; at the end their lanes are added, four sums at once. The terms that don't fill a vector go first.
+@spliced
+def dot_tile(W, C, A, B, D, s, rows, k, columns, zero):
+    a0, a1 = at(A, 0, 0), at(A, min(1, rows - 1), 0)
+    b0, b1 = at(B, 0, 0), at(B, 0, min(1, columns - 1))
+    b2, b3 = at(B, 0, min(2, columns - 1)), at(B, 0, min(3, columns - 1))
+    rest = k % lanes(W)
+    x0, x1 = vload_part(W, a0, rest, zero), vload_part(W, a1, rest, zero)
+    y0, y1 = vload_part(W, b0, rest, zero), vload_part(W, b1, rest, zero)
+    y2, y3 = vload_part(W, b2, rest, zero), vload_part(W, b3, rest, zero)
+    s00, s01, s02, s03 = x0 * y0, x0 * y1, x0 * y2, x0 * y3
+    s10, s11, s12, s13 = x1 * y0, x1 * y1, x1 * y2, x1 * y3
+    for p in range(rest, k, lanes(W)):
+        x0, x1 = vload(W, a0 + p), vload(W, a1 + p)
+        y0, y1, y2, y3 = vload(W, b0 + p), vload(W, b1 + p), vload(W, b2 + p), vload(W, b3 + p)
+        s00, s01, s02, s03 = fma(x0, y0, s00), fma(x0, y1, s01), fma(x0, y2, s02), fma(x0, y3, s03)
+        s10, s11, s12, s13 = fma(x1, y0, s10), fma(x1, y1, s11), fma(x1, y2, s12), fma(x1, y3, s13)
+    first, second = sums_of_four(s00, s01, s02, s03), sums_of_four(s10, s11, s12, s13)
+    for i in range(rows):
+        finish(W, C, D, s, i, first, columns, zero)
+        first = second
+
+
+@spliced
+def dot_product(W, C, A, B, D, s, m, k, n):
+    for j in range(0, n, 4):
+        for i in range(0, m, 2):
+            corner, start = from_column(from_row(C, i), j), from_column(from_row(D, i), j)
+            dot_tile(W, corner, from_row(A, i), from_column(B, j), start, s, min(2, m - i), k, min(4, n - j), splat(W, 0))
