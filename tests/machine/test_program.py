@@ -1,6 +1,9 @@
 """A program: how it is called, what it refuses, what it returns, and its listing."""
 
+import pickle
 import re
+import subprocess
+import sys
 from collections import namedtuple
 
 import numpy as np
@@ -246,3 +249,39 @@ def test_len_counts_the_instructions_of_bodies_once():
     program = tm.trace(tm.vmap(lambda x: np.sin(np.cos(x))), MATRIX)
     assert [i.operation.name for i in program.instructions] == ["map", "item"]
     assert len(program) == 4
+
+
+# ## Data
+def test_flops_count_multiply_adds_twice_and_each_row_of_a_map():
+    assert tm.trace(lambda a, b: a @ b, np.ones((4, 3)), np.ones((3, 5))).flops == 2 * 4 * 3 * 5
+    assert tm.trace(lambda a, b: a.T @ b, np.ones((3, 4)), np.ones((3, 5))).flops == 2 * 4 * 3 * 5
+    assert tm.trace(lambda x: np.sum(np.sin(x).T), np.ones((4, 3))).flops == 12 + 12
+    assert tm.trace(tm.vmap(lambda x: np.sin(x)), np.ones((7, 3))).flops == 21
+
+
+def test_the_arena_is_smaller_than_all_results_together():
+    def long(x):
+        for _ in range(100):
+            x = np.sin(x) + 1
+        return x
+
+    program = tm.trace(long, np.ones(64))
+    assert program.arena_bytes in (0, 2 * 64 * 8)  # 0 if there is no machine
+
+
+def test_a_program_can_be_pickled_and_runs_in_another_process(tmp_path):
+    def loss(theta, x):
+        return np.mean(tm.vmap(lambda row: np.sum(np.tanh(row @ theta["W"]) ** 2))(x) + tm.checkpoint(np.sum)(x))
+
+    program = tm.trace(tm.value_and_grad(loss), {"W": MATRIX.T}, MATRIX)
+    value, gradient = program({"W": MATRIX.T}, MATRIX)
+    (tmp_path / "program").write_bytes(pickle.dumps((program, MATRIX)))
+    code = """
+import pickle, sys, numpy as np
+program, matrix = pickle.load(open(sys.argv[1], "rb"))
+value, gradient = program({"W": matrix.T}, matrix)
+print(value.item().hex(), gradient["W"].sum().item().hex())
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "program"], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [value.item().hex(), gradient["W"].sum().item().hex()]
+    assert str(pickle.loads(pickle.dumps(program))) == str(program)

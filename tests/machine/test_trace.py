@@ -207,7 +207,7 @@ def test_a_map_in_a_map_is_an_instruction_with_a_body_in_its_body():
     program = tm.trace(tm.vmap(tm.vmap(np.sin)), MATRIX)
     (outer,) = [i for i in program.instructions if i.body]
     (inner,) = [i for i in outer.body.instructions if i.body]
-    assert (outer.operation.length, inner.operation.length) == (4, 3)
+    assert (outer.length, inner.length) == (4, 3)
     assert [i.operation.name for i in inner.body.instructions] == ["sin"]
 
 

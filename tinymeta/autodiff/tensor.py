@@ -156,17 +156,30 @@ class Operation:
             value = np.asarray(value).item()  # weak in, weak out
         return Tensor(value, self, tuple(kept), params, oldest)
 
+    def __reduce__(self) -> Any:
+        """Pickled by name, if it is one of the library's."""
+        return (_named, (self.name,)) if NAMED.get(self.name) is self else object.__reduce_ex__(self, 2)
+
     def __repr__(self) -> str:
         return f"<operation {self.name}>"
+
+
+NAMED: dict[str, Operation] = {}  # those of the library
+
+
+def _named(name: str) -> Operation:
+    return NAMED[name]
 
 
 class NotAnalytic(TypeError):
     """An operation that has no holomorphic form met a complex Tensor."""
 
 
-def operation(forward: Callable[..., Any]) -> Operation:
+def operation(forward: Callable[..., Any], name: str = "") -> Operation:
     """Decorator: make an `Operation` of a forward function. Inputs are positional, parameters keyword-only."""
-    return Operation(forward)
+    made = Operation(forward, name)
+    NAMED.setdefault(made.name, made)
+    return made
 
 
 def implements(*numpy_functions: Any) -> Callable[[Any], Any]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..autodiff.blocks import Block, Graph
 from ..autodiff.operations.elementwise import identity
-from ..autodiff.tensor import SCALARS, Operation, Tensor, data_of
+from ..autodiff.tensor import SCALARS, Operation, Tensor, data_of, operation
 from ..autodiff.tree import Structure
 
 
@@ -46,6 +46,19 @@ def type_of(x: Any) -> Type | Bundle:
     if type(x) is tuple:
         return Bundle(type_of(part) for part in x if not isinstance(part, Structure))
     return Type(np.asarray(x).dtype, np.shape(x), isinstance(x, SCALARS))
+
+
+# The operations of blocks: their bodies say what they do.
+@operation
+def map_(*operands: Any) -> Any:
+    """Run the body for each row of the operands."""
+    raise NotImplementedError
+
+
+@operation
+def checkpoint(*operands: Any) -> Any:
+    """Run the body, and share nothing with what is outside."""
+    raise NotImplementedError
 
 
 class Instruction(NamedTuple):
@@ -111,10 +124,13 @@ def code_of(graph: Graph) -> Code:
         if node.op is identity:  # no work: another name for the same slot
             slots[node.index] = operands[0]
             continue
-        block = node.op if isinstance(node.op, Block) else None
-        body = code_of(block.graph) if block is not None else None  # type: ignore[arg-type]
-        length = block.length if block is not None else None
-        instructions.append(Instruction(new(node), node.op, operands, node.params, type_of(node.data), body, length))
+        if isinstance(node.op, Block):
+            assert node.op.graph is not None, "a block from before the trace is captured"
+            op = checkpoint if node.op.length is None else map_
+            made = Instruction(new(node), op, operands, {}, type_of(node.data), code_of(node.op.graph), node.op.length)
+        else:
+            made = Instruction(new(node), node.op, operands, node.params, type_of(node.data))
+        instructions.append(made)
     outputs = tuple(slot(y) for y in graph.outputs)
     return Code(inputs, captured, constants, tuple(instructions), outputs)  # type: ignore[arg-type]
 

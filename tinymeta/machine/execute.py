@@ -51,6 +51,12 @@ class Executable:
                 slots[i.slot] = np.asarray(slots[i.slot]).item()
         return [slots[slot] for slot in self.code.outputs]
 
+    @property
+    def arena_bytes(self) -> int:
+        """The largest arena that it needs on the machine."""
+        mine = 0 if self.lowered is None else self.lowered.arena * self.lowered.constants.itemsize
+        return max([mine, *(body.arena_bytes for body in self.bodies.values())])
+
     def _block(self, block: Instruction, values: list[Any]) -> tuple[Any, ...]:
         body = self.bodies[block.slot]
         count = len(body.code.inputs)

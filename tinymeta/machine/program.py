@@ -8,6 +8,7 @@ arguments and of its result, the names of the arguments, the values of captured 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,9 @@ from ..autodiff.blocks import Graph
 from ..autodiff.tensor import Tensor, describe
 from .code import Code, Instruction, Type, code_of
 from .execute import Executable, machine_is_on
-from .passes import optimize
+from .passes import optimize, types_of
+
+MOVES = ("item", "reshape", "transpose", "broadcast_to", "concatenate", "getitem", "add_at", "put", "full_like", "astype", "stop_gradient")
 
 
 class Program:
@@ -57,6 +60,19 @@ class Program:
         """The code, made ready to run on this machine."""
         return Executable(self.code, machine_is_on())
 
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of one run: two for each multiply-add of a product, one for each element of anything else."""
+        return flops(self.code)
+
+    @property
+    def arena_bytes(self) -> int:
+        """The memory that one thread of the machine works in; 0 if NumPy runs everything."""
+        return self.executable.arena_bytes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: x for name, x in self.__dict__.items() if name != "executable"}  # made anew where it runs
+
     def __len__(self) -> int:
         """The number of instructions, a block's body included once."""
         return len(list(self.code.walk()))
@@ -80,6 +96,20 @@ def _input(x: Any, like: Type, name: str) -> Any:
 
 def _owned(y: Any) -> Any:
     return np.array(y, order="C") if isinstance(y, (np.ndarray, np.generic, float)) else y
+
+
+def flops(code: Code) -> int:
+    """Of one run; what is only moved costs nothing."""
+    types, total = types_of(code), 0
+    for i in code.instructions:
+        if i.body is not None:
+            total += flops(i.body) * (i.length or 1)
+        elif i.operation.name in ("product", "matmul", "einsum"):
+            shapes = [types[slot].shape for slot in i.operands[:2]]  # type: ignore[union-attr]
+            total += 2 * math.prod(i.type.shape) * shapes[0][-1 if not i.params.get("transposed", (False,))[0] else 0]  # type: ignore[union-attr]
+        elif i.operation.name not in MOVES:
+            total += max(math.prod(types[slot].shape) for slot in (i.slot, *i.operands))  # type: ignore[union-attr]
+    return total
 
 
 # ## The listing

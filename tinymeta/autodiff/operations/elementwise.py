@@ -16,12 +16,12 @@ axes along which the input was repeated (`reverse.fit` says why).
 
 import numpy as np
 
-from ..tensor import OPERATIONS, Operation, implements, operation
+from ..tensor import OPERATIONS, implements, operation
 
 
 def elementwise(ufunc, name=""):
     """An operation whose forward is one of NumPy's universal functions, registered for it."""
-    made = Operation(ufunc, name)
+    made = operation(ufunc, name)
     OPERATIONS[ufunc] = made
     return made
 

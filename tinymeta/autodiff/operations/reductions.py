@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from ..tensor import OPERATIONS, Operation, implements, operation
+from ..tensor import OPERATIONS, implements, operation
 
 
 def normalize_axes(axis, ndim):
@@ -183,7 +183,7 @@ def _without_rule(function):
     def forward(a, *, axis, keepdims):
         return function(a.real, axis=axis, keepdims=keepdims)
 
-    made = Operation(forward, name)
+    made = operation(forward, name)
 
     def reduced(a, axis=None, out=None, keepdims=False, **options):
         refuse(name, {"out": out, **options})
