@@ -175,3 +175,19 @@ def test_a_row_that_is_out_of_range_is_caught():
     row[6] = -1
     with pytest.raises(AssertionError, match="out of range"):
         check_row(row, [8, 2, 8])
+
+
+UNWRITABLE = """
+import warnings, numba.core.caching as caching
+caching.CacheImpl._locator_classes = []
+import numpy as np, tinymeta as tm
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    result = tm.trace(np.sin, np.ones(3))(np.ones(3))
+print(len(caught), caught[0].category.__name__, "NUMBA_CACHE_DIR" in str(caught[0].message), result[0] == np.sin(1.0))
+"""
+
+
+@needs_machine
+def test_without_a_writable_cache_it_warns_once_and_works():
+    assert run_python(UNWRITABLE, TINYMETA_MACHINE="numba").split() == ["1", "RuntimeWarning", "True", "True"]

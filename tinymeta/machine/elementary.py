@@ -8,7 +8,8 @@ numbers too small to be normalised come out as they should.
 
 from math import factorial, inf, log, nan
 
-from .vectors import bits_of, choose, constant, copy_sign, float_of, fma, inner, magnitude, polynomial
+from .compiling import inner
+from .vectors import bits_of, choose, constant, copy_sign, float_of, fma, magnitude, polynomial
 
 # ## Powers of two
 # A float64 is $\pm\,1.f \times 2^{e - 1023}$, with 52 bits of $f$ after 11 bits of $e$. Adding $1.5 \cdot 2^{52}$ to a

@@ -12,6 +12,7 @@ row that is out of range would corrupt memory without a word.
 import math
 
 from . import kernels
+from .compiling import inner, kernel, spliced
 from .kernels import map_two, read, write
 from .lower import (
     BINARY,
@@ -31,7 +32,7 @@ from .lower import (
     WIDTH,
 )  # fmt: skip
 from .moves import fill_row
-from .vectors import choose, inner, kernel, lanes, load, splat, spliced, store
+from .vectors import choose, lanes, load, splat, store
 
 (NEGATIVE, SQUARE, SQRT, EXP, LOG, TANH, SIGMOID, ABSOLUTE, RELU, SIGN, EXPM1, LOG1P, SIN, COS, TAN, SINH, COSH,
  ARCTAN) = range(len(FUNCTIONS_OF_ONE))  # fmt: skip

@@ -13,6 +13,7 @@ from math import inf
 
 import numpy as np
 
+from .compiling import inner, kernel, spliced
 from .elementary import exponential, logarithm, sigmoid_of, tanh_of
 from .moves import copy, gather, scatter_add, strided_copy, transpose
 from .products import product
@@ -21,8 +22,6 @@ from .vectors import (
     fma,
     greatest,
     greatest_of_lanes,
-    inner,
-    kernel,
     lanes,
     least,
     least_of_lanes,
@@ -30,7 +29,6 @@ from .vectors import (
     magnitude,
     read,
     splat,
-    spliced,
     square_root,
     store,
     sum_of_lanes,

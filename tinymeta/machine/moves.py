@@ -4,7 +4,8 @@ r"""
 Copies that change the order of the elements, and nothing else.
 """
 
-from .vectors import at, inner, kernel, lanes, load, read, splat, store, transpose_tile, write
+from .compiling import inner, kernel
+from .vectors import at, lanes, load, read, splat, store, transpose_tile, write
 
 
 # ## Transposes

@@ -14,19 +14,17 @@ the tile is cut: rows beyond the last repeat the last one and are not stored, co
 
 import numpy as np
 
+from .compiling import inner, kernel, spliced
 from .moves import transpose_strided
 from .vectors import (
     SCRATCH,
     at,
     fma,
-    inner,
-    kernel,
     lanes,
     load,
     scratch,
     splat,
     splat_pair,
-    spliced,
     sums_of_four,
     vload,
     vload_part,

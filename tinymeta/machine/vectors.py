@@ -17,34 +17,16 @@ array: only its address counts, modulo $2^{64}$, so that int64 and uint64 offset
 
 import operator
 from inspect import Parameter, Signature
-from pathlib import Path
 
-import numba
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.errors import TypingError
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, lower_cast, models, register_model
 
+from .compiling import inner
+
 REGISTER = 256  # bits
-
-# How functions are compiled: some are put into their callers after they are compiled themselves, some before (less work for what
-# has one caller). Neither kind needs an entry from Python.
-inner = numba.njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, no_cpython_wrapper=True, forceinline=True)
-spliced = numba.njit(nogil=True, error_model="numpy", inline="always")
-FILES = [Path(__file__).with_name(name + ".py") for name in ("vectors", "elementary", "moves", "products", "kernels", "lower")]
-
-
-def kernel(function):
-    """What the interpreter calls: compiled at its first call, and kept on disk until one of the kernels' files changes.
-
-    Left to itself, Numba would look at the function's own file only, and go on using what has changed in another one.
-    """
-    compiled = numba.njit(nogil=True, error_model="numpy", cache=True, no_cfunc_wrapper=True)(function)
-    states = [file.stat() for file in (*FILES, Path(function.__code__.co_filename))]
-    compiled._cache._cache_file._source_stamp = tuple((state.st_mtime_ns, state.st_size) for state in states)
-    return compiled
-
 
 class Vec(types.Type):
     """A vector of `lanes` numbers of one type; of booleans, it is a mask."""
