@@ -89,11 +89,9 @@ def run_rows(lowered: Lowered, rows: Sequence[Any], shared: Sequence[Any], lengt
     outputs = [np.empty((length, *t.shape), dtype) for t in lowered.outputs]
     steps = [0, 0, *(x[0].size for x in given[: len(rows)]), *[0] * len(shared), *(y[0].size for y in outputs)]
     memory = [lowered.constants, *given, *outputs]
-    addresses = np.array([x.__array_interface__["data"][0] for x in memory], np.int64)
     parts = min(thread_count(), length) if len(lowered.table) * length >= WORTH_A_THREAD else 1
     (first, last), *others = itertools.pairwise(length * k // parts for k in range(parts + 1))
-    strides = np.array(steps, np.int64)
-    run = functools.partial(_run_part, _interpreter(dtype), lowered, addresses, strides)
+    run = functools.partial(_run_part, _interpreter(dtype), lowered, memory, np.array(steps, np.int64))
     waiting = [_pool().submit(run, *bounds) for bounds in others]
     run(first, last)
     for part in waiting:
@@ -101,12 +99,17 @@ def run_rows(lowered: Lowered, rows: Sequence[Any], shared: Sequence[Any], lengt
     return [y if t.dtype.kind == "f" else y.astype(t.dtype) for y, t in zip(outputs, lowered.outputs, strict=True)]
 
 
-def _run_part(interpret: Callable[..., None], lowered: Lowered, addresses: np.ndarray, strides: np.ndarray, first: int, last: int) -> None:
-    """Some of the rows, in this thread's arena. The bases are distances from it, in elements."""
+def _run_part(
+    interpret: Callable[..., None], lowered: Lowered, memory: Sequence[np.ndarray], strides: np.ndarray, first: int, last: int
+) -> None:
+    """Some of the rows, in this thread's arena. The bases are distances from it, in elements.
+
+    The arrays themselves are passed, not their addresses: they must live as long as a thread works on them, also if the
+    caller is interrupted meanwhile.
+    """
     arena = _arena(lowered.constants.dtype, lowered.arena)
-    start = arena.__array_interface__["data"][0]
-    bases = np.concatenate([[0], (addresses - start) // arena.itemsize])
-    interpret(arena, lowered.table.ravel(), bases, strides, first, last)
+    addresses = np.array([x.__array_interface__["data"][0] for x in (arena, *memory)], np.int64)
+    interpret(arena, lowered.table.ravel(), (addresses - addresses[0]) // arena.itemsize, strides, first, last)
 
 
 _local = threading.local()
