@@ -94,6 +94,19 @@ def test_special_values():
         assert_both_agree(all_of, x)
 
 
+@needs_machine
+def test_arrays_of_any_layout():
+    program = tm.trace(lambda x: np.tanh(x) * 2, np.ones((3, 4)))
+    x = generator.normal(size=(3, 4))
+    shifted = np.frombuffer(bytearray(1 + x.nbytes), dtype=np.uint8)[1:].view(np.float64).reshape(3, 4)  # at an odd address
+    shifted[...] = x
+    assert not shifted.flags.aligned
+    wide = np.zeros((6, 8))
+    wide[::2, ::2] = x
+    for array in (x, shifted, np.asfortranarray(x), wide[::2, ::2], x[::-1][::-1], np.broadcast_to(x[0], (3, 4))):
+        np.testing.assert_allclose(program(array), np.tanh(array) * 2, rtol=1e-14)
+
+
 def mean_loss(theta, xs, ys):
     def loss(theta, x, y):
         return np.mean((np.tanh(x @ theta["W"] + theta["b"]) @ theta["v"] - y) ** 2)

@@ -85,7 +85,7 @@ def machine_is_on() -> bool:
 def run_rows(lowered: Lowered, rows: Sequence[Any], shared: Sequence[Any], length: int) -> list[np.ndarray]:
     """The outputs of a table, stacked, for each of `length` rows; `shared` is the same for all of them."""
     dtype = lowered.constants.dtype
-    given = [np.ascontiguousarray(x, dtype) for x in (*rows, *shared)]
+    given = [_flat(x, dtype) for x in (*rows, *shared)]
     outputs = [np.empty((length, *t.shape), dtype) for t in lowered.outputs]
     steps = [0, 0, *(x[0].size for x in given[: len(rows)]), *[0] * len(shared), *(y[0].size for y in outputs)]
     memory = [lowered.constants, *given, *outputs]
@@ -97,6 +97,12 @@ def run_rows(lowered: Lowered, rows: Sequence[Any], shared: Sequence[Any], lengt
     for part in waiting:
         part.result()
     return [y if t.dtype.kind == "f" else y.astype(t.dtype) for y, t in zip(outputs, lowered.outputs, strict=True)]
+
+
+def _flat(x: Any, dtype: np.dtype) -> np.ndarray:
+    """As the machine takes it: row-major, without gaps, and at an address that is a multiple of the element's size."""
+    array = np.ascontiguousarray(x, dtype)
+    return array if array.flags.aligned else array.copy()
 
 
 def _run_part(
