@@ -32,6 +32,7 @@ import numpy as np
 from .autodiff import grad, hessian, jacobian, ravel, tree, value_and_grad
 from .autodiff.derivatives import inner_product
 from .bilevel import Bilevel, Info, MetaGradient, arrays_out
+from .machine import jit
 
 
 # ## The Jacobian of a root
@@ -118,7 +119,7 @@ def solve_inner(problem: Bilevel, theta: Any, task: Any) -> Any:
     def loss(phi: Any) -> Any:
         return problem.inner(phi_tree(phi), theta, task)
 
-    gradient, H = grad(loss), hessian(loss)
+    gradient, H = jit(grad(loss)), jit(hessian(loss))  # programs: called many times
     phi = optimize.minimize(loss, start, jac=gradient, hess=H, method="trust-exact", options={"gtol": 1e-8}).x
     while True:
         g = gradient(phi)
@@ -185,7 +186,7 @@ def meta_gradient(
         return grad(problem.inner)(phi, theta, task)
 
     # $$ H = \nabla^2_{\phi\phi} L(\phi^\star, \theta) $$
-    H = hessian(lambda phi: problem.inner(phi_tree(phi), theta, task))(vector)
+    H = jit(hessian(lambda phi: problem.inner(phi_tree(phi), theta, task)))(vector)
     damped = H + damping * np.eye(len(H), dtype=H.dtype)
     # $$ \frac{\partial f}{\partial \phi}, \qquad \frac{\partial f}{\partial \theta} $$
     value, (f_phi, f_theta) = value_and_grad(problem.outer, argnums=(0, 1))(phi, theta, task)
