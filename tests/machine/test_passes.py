@@ -107,6 +107,14 @@ def test_constant_folding():
     assert length(folded) <= length(code)
 
 
+def test_what_depends_on_a_shape_alone_is_a_constant():
+    code, inputs = traced(lambda x: x * np.ones_like(x) + np.full_like(x, 2.0), np.ones(3, np.float32))
+    folded = passes.constant_folding(code)
+    assert [i.operation.name for i in folded.instructions] == ["multiply", "add"]
+    (result,) = execute(folded, inputs)
+    assert result.dtype == np.float32 and result.tolist() == [3, 3, 3]
+
+
 @pytest.mark.parametrize("f", [lambda x: x * 1, lambda x: 1.0 * x, lambda x: x + 0, lambda x: 0.0 + x, lambda x: x - 0,
                                lambda x: x / 1, lambda x: np.reshape(x, (3,)), lambda x: np.broadcast_to(x, (3,))])  # fmt: skip
 def test_algebra_drops_what_changes_nothing(f):

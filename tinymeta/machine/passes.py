@@ -18,7 +18,7 @@ import numpy as np
 from ..autodiff.blocks import item
 from ..autodiff.operations.products import matmul_
 from ..autodiff.operations.reductions import sum_
-from ..autodiff.operations.shapes import broadcast_to_, reshape_, transpose_
+from ..autodiff.operations.shapes import broadcast_to_, full_like, reshape_, transpose_
 from ..autodiff.tensor import operation
 from .code import Bundle, Code, Instruction, Type
 
@@ -117,11 +117,13 @@ def _fingerprint(x: Any) -> Any:
 
 # ## Constants
 def constant_folding(code: Code) -> Code:
-    """Compute now what depends on constants alone."""
+    """Compute now what depends on constants alone, or on nothing but a shape."""
     constants = dict(code.constants)
     kept = []
     for i in code.instructions:
-        if i.body is None and i.operands and all(slot in constants for slot in i.operands):
+        if i.operation is full_like:
+            constants[i.slot] = np.full(i.type.shape, i.params["fill_value"], i.params["dtype"])  # type: ignore[union-attr]
+        elif i.body is None and i.operands and all(slot in constants for slot in i.operands):
             constants[i.slot] = i.operation.forward(*(constants[slot] for slot in i.operands), **i.params)
         else:
             kept.append(i)
