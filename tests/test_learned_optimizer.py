@@ -8,6 +8,7 @@ import pytest
 import tinymeta as tm
 from tinymeta import learned_optimizer, nn
 from tinymeta.autodiff.check import approximate_gradient
+from tinymeta.machine.execute import Executable
 from tinymeta.tasks import quadratics
 
 N, HIDDEN, STEPS = 4, 3, 5
@@ -167,7 +168,11 @@ def test_the_objective_traced_and_mapped_is_the_objective(both):
     generator = np.random.default_rng(1)
     tasks, others = (tm.tree.map(lambda *x: np.stack(x), *(quadratics.draw(generator, N) for _ in range(3))) for _ in range(2))
     mean = tm.value_and_grad(lambda theta, tasks: np.mean(tm.vmap(F, (None, 0))(theta, tasks)))
-    value, gradient = tm.trace(mean, WEIGHTS, others)(WEIGHTS, tasks)
+    program = tm.trace(mean, WEIGHTS, others)
+    value, gradient = program(WEIGHTS, tasks)
     eager_value, eager_gradient = mean(WEIGHTS, tasks)
+    in_numpy = Executable(program.code, machine=False)(tm.tree.flatten((WEIGHTS, tasks))[0], program.captured)
+    for ours, theirs in zip(in_numpy, tm.tree.flatten((eager_value, eager_gradient))[0], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
     assert abs(value - eager_value) <= 1e-12 * abs(eager_value)  # the machine's promise
     assert relative_error(gradient, eager_gradient) < 1e-12

@@ -7,6 +7,7 @@ import pytest
 
 import tinymeta as tm
 from tinymeta.autodiff.tensor import data_of, is_tracing
+from tinymeta.machine.execute import Executable
 
 generator = np.random.default_rng(0)
 MATRIX = generator.normal(size=(4, 3))
@@ -20,7 +21,7 @@ def operations(program):
 
 
 def assert_agrees(f, example, *others):
-    """Traced on `example`, the program equals `f`, run eagerly on Tensors, on it and on other arguments: to 1e-12 of the norm."""
+    """Traced on `example`, the program equals `f`, run eagerly on Tensors: in NumPy to the bit, on the machine to 1e-12 of the norm."""
     program = tm.trace(f, *example)
     for args in (example, *others):
         ours, structure = tm.tree.flatten(program(*args))
@@ -29,6 +30,10 @@ def assert_agrees(f, example, *others):
         for a, b in zip(ours, map(data_of, expected), strict=True):
             assert np.asarray(a).dtype == np.asarray(b).dtype
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12 * np.linalg.norm(np.asarray(b, float)))
+        inputs = [x for x in tm.tree.flatten(args)[0] if not isinstance(x, (bool, int, str))]
+        in_numpy = Executable(program.code, machine=False)(inputs, program.captured)
+        for a, b in zip(in_numpy, map(data_of, expected), strict=True):
+            np.testing.assert_array_equal(a, b)
     return program
 
 
