@@ -95,6 +95,26 @@ class Code(NamedTuple):
                 yield from instruction.body.walk()
 
 
+def types_of(code: Code) -> dict[int, Type | Bundle]:
+    """The type of every slot."""
+    constants = {slot: type_of(x) for slot, x in code.constants.items()}
+    return {**code.inputs, **code.captured, **constants, **{i.slot: i.type for i in code.instructions}}
+
+
+def rewritten(code: Code, replacement: dict[int, int], instructions: list[Instruction]) -> Code:
+    """The code with these instructions, in which slots are replaced by others (chains of replacements are followed)."""
+    if not replacement:
+        return code._replace(instructions=tuple(instructions))
+
+    def final(slot: int) -> int:
+        while slot in replacement:
+            slot = replacement[slot]
+        return slot
+
+    moved = tuple(i._replace(operands=tuple(map(final, i.operands))) for i in instructions)
+    return code._replace(instructions=moved, outputs=tuple(map(final, code.outputs)))
+
+
 def code_of(graph: Graph) -> Code:
     """The instructions that compute a graph's outputs."""
     slots: dict[int, int] = {}

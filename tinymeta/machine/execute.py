@@ -1,11 +1,12 @@
 r"""
 # Executing code
 
-Twice the same: in NumPy, which calls each operation's forward on the slots; and on the machine, where one call runs a whole
-table. What the machine can't do, NumPy does, around it: a mapped body may run on the machine while the code around it doesn't.
+Code becomes a list of steps. A step is a *table*, as many instructions as the machine can run in one go; or a *map*, whose body is run
+for each row; or a single instruction that is left to NumPy. Without the machine, all instructions are.
 
-The rows of a map are shared out among threads, in blocks. Each thread has an arena of its own, which stays in its cache; inputs and
-constants are shared. Nothing is added up across rows, so the results are the same to the bit for any number of threads.
+The rows of a map are shared out among threads. Each thread has an arena of its own, which stays in its cache; inputs and constants
+are shared. What is added up over rows is added within portions of rows first, one after the other, and then over the portions, and
+these don't depend on the number of threads; so the results are the same to the bit for any number.
 
 `TINYMETA_MACHINE=numpy` in the environment turns the machine off, and so does the absence of Numba. `TINYMETA_THREADS` sets the number of
 threads; by default it is that of the processors.
@@ -15,58 +16,162 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from .code import Code, Instruction, Type
-from .lower import Lowered, lower
+from .lower import Lowered, Unsupported, lower
+from .threads import together
 
+Slots = dict[int, Any]
 WORTH_A_THREAD = 200  # instructions
+PORTIONS = 16  # of the rows of a map, at most
 
 
 class Executable:
-    """Code that is ready to run: on the machine if all of it can, else in NumPy, with the bodies of blocks judged one by one."""
+    """Code that is ready to run."""
 
     def __init__(self, code: Code, machine: bool):
         self.code = code
-        self.lowered = lower(code) if machine else None
-        self.bodies = {i.slot: Executable(i.body, machine) for i in code.instructions if i.body is not None} if self.lowered is None else {}
+        self.steps = list(_steps(code, machine))
+        self.finished = self._last_reads()
+
+    def _last_reads(self) -> list[list[int]]:
+        """For each step, the slots that nothing reads after it."""
+        kept = set(self.code.outputs)
+        finished = []
+        for step in reversed(self.steps):
+            last = [slot for slot in dict.fromkeys((*step.reads, *step.writes)) if slot not in kept]
+            kept.update(last)
+            finished.append(last)
+        return finished[::-1]
 
     def __call__(self, inputs: Sequence[Any], captured: Sequence[Any]) -> list[Any]:
         """The outputs, for these values of the inputs and of the captured slots."""
-        if self.lowered is not None:
-            return [y[0] for y in run_rows(self.lowered, [], [*inputs, *captured], 1)]
-        slots = {**dict(zip(self.code.inputs, inputs, strict=True)), **dict(zip(self.code.captured, captured, strict=True)),
-                 **self.code.constants}  # fmt: skip
-        for i in self.code.instructions:
-            values = [slots[slot] for slot in i.operands]
-            slots[i.slot] = i.operation.forward(*values, **i.params) if i.body is None else self._block(i, values)
-            if isinstance(i.type, Type) and i.type.weak:
-                slots[i.slot] = np.asarray(slots[i.slot]).item()
+        slots: Slots = {**self.code.constants, **dict(zip(self.code.inputs, inputs, strict=True)),
+                        **dict(zip(self.code.captured, captured, strict=True))}  # fmt: skip
+        for step, finished in zip(self.steps, self.finished, strict=True):
+            step(slots)
+            for slot in finished:
+                del slots[slot]
         return [slots[slot] for slot in self.code.outputs]
 
     @property
     def arena_bytes(self) -> int:
         """The largest arena that it needs on the machine."""
-        mine = 0 if self.lowered is None else self.lowered.arena * self.lowered.constants.itemsize
-        return max([mine, *(body.arena_bytes for body in self.bodies.values())])
+        return max((step.arena_bytes for step in self.steps), default=0)
 
-    def _block(self, block: Instruction, values: list[Any]) -> tuple[Any, ...]:
-        body = self.bodies[block.slot]
-        count = len(body.code.inputs)
-        rows, captured = values[:count], values[count:]
-        if block.length is None:
-            return tuple(body(rows, captured))
-        if body.lowered is not None:
-            return tuple(run_rows(body.lowered, rows, captured, block.length))
-        results = [body([x[i] for x in rows], captured) for i in range(block.length)]
-        return tuple(np.stack(column) for column in zip(*results, strict=True))
+
+# ## Steps
+def _steps(code: Code, machine: bool) -> Iterator[Table | Map | InNumPy]:
+    """Tables as long as possible, and what stands between them."""
+    start, instructions = 0, code.instructions
+    while start < len(instructions):
+        end = len(instructions) if machine else start
+        while end > start:
+            try:
+                yield Table(_part(code, start, end))
+                break
+            except Unsupported as unsupported:
+                end = start + unsupported.position
+        if end < len(instructions):
+            yield Map(instructions[end], machine) if instructions[end].length is not None else InNumPy(instructions[end])
+        start = end + 1
+
+
+def _part(code: Code, start: int, end: int) -> Code:
+    """Some of the instructions, as code of their own: its inputs are what they read, its outputs what is read later."""
+    instructions = code.instructions[start:end]
+    made = {i.slot for i in instructions}
+    read = dict.fromkeys(slot for i in instructions for slot in i.operands if slot not in made)
+    later = {slot for i in code.instructions[end:] for slot in i.operands}.union(code.outputs)
+    types = {**code.inputs, **code.captured, **{i.slot: i.type for i in code.instructions[:start]}}
+    inputs = {slot: types[slot] for slot in read if slot not in code.constants}
+    constants = {slot: code.constants[slot] for slot in read if slot in code.constants}
+    return Code(inputs, {}, constants, instructions, tuple(i.slot for i in instructions if i.slot in later))  # type: ignore[arg-type]
+
+
+class InNumPy:
+    """One instruction, left to NumPy."""
+
+    arena_bytes = 0
+
+    def __init__(self, instruction: Instruction):
+        self.instruction = instruction
+        self.reads, self.writes = instruction.operands, [instruction.slot]
+
+    def __call__(self, slots: Slots) -> None:
+        i = self.instruction
+        y = i.operation.forward(*(slots[slot] for slot in i.operands), **i.params)
+        slots[i.slot] = np.asarray(y).item() if isinstance(i.type, Type) and i.type.weak else y
+
+
+class Table:
+    """Instructions for the machine."""
+
+    def __init__(self, code: Code):
+        self.lowered = lower(code)
+        self.reads, self.writes = list(code.inputs), code.outputs
+
+    @property
+    def arena_bytes(self) -> int:
+        return self.lowered.arena * self.lowered.constants.itemsize
+
+    def __call__(self, slots: Slots) -> None:
+        outputs = run_rows(self.lowered, [slots[slot] for slot in self.reads], 1)
+        for slot, y, like in zip(self.writes, outputs, self.lowered.outputs, strict=True):
+            slots[slot] = y.item() if like.weak else y[0]
+
+
+class Map:
+    """A body that is run for each row: by the machine, if all of it can be, else step by step."""
+
+    def __init__(self, block: Instruction, machine: bool):
+        assert block.body is not None and block.length is not None
+        self.block, self.length, self.body = block, block.length, block.body
+        self.summed = block.params.get("summed", (False,) * len(self.body.outputs))
+        self.reads, self.writes = block.operands, [block.slot]
+        self.lowered, self.executable = None, None
+        try:
+            self.lowered = lower(self.body, self.summed) if machine else None
+        except Unsupported:
+            pass
+        if self.lowered is None:
+            self.executable = Executable(self.body, machine)
+
+    @property
+    def arena_bytes(self) -> int:
+        return self.lowered.arena * self.lowered.constants.itemsize if self.lowered is not None else self.executable.arena_bytes  # type: ignore[union-attr]
+
+    def __call__(self, slots: Slots) -> None:
+        given = [slots[slot] for slot in self.reads]
+        slots[self.block.slot] = tuple(self._row_by_row(given) if self.lowered is None else run_rows(self.lowered, given, self.length))
+
+    def _row_by_row(self, given: list[Any]) -> Iterator[Any]:
+        count = len(self.body.inputs)
+        rows, captured = given[:count], given[count:]
+        results: list[Any] = [None] * self.length
+        numbers, finished, errors = itertools.count(), [], []
+
+        def work() -> None:
+            while (k := next(numbers)) < self.length:
+                try:
+                    results[k] = self.executable([x[k] for x in rows], captured)  # type: ignore[misc]
+                except Exception as error:
+                    errors.append(error)
+                finished.append(k)
+
+        together(work, lambda: len(finished) < self.length)
+        if errors:
+            raise errors[0]
+        for column, summed in zip(zip(*results, strict=True), self.summed, strict=True):
+            yield np.sum(np.stack(column), axis=0) if summed else np.stack(column)
 
 
 # ## The machine
@@ -82,20 +187,27 @@ def machine_is_on() -> bool:
     return True
 
 
-def run_rows(lowered: Lowered, rows: Sequence[Any], shared: Sequence[Any], length: int) -> list[np.ndarray]:
-    """The outputs of a table, stacked, for each of `length` rows; `shared` is the same for all of them."""
+def run_rows(lowered: Lowered, given: Sequence[Any], length: int) -> list[np.ndarray]:
+    """The outputs of a table for each of `length` rows, stacked or summed. `given` are the inputs, then what all rows share."""
     dtype = lowered.constants.dtype
-    given = [_flat(x, dtype) for x in (*rows, *shared)]
-    outputs = [np.empty((length, *t.shape), dtype) for t in lowered.outputs]
-    steps = [0, 0, *(x[0].size for x in given[: len(rows)]), *[0] * len(shared), *(y[0].size for y in outputs)]
-    memory = [lowered.constants, *given, *outputs]
-    parts = min(thread_count(), length) if len(lowered.table) * length >= WORTH_A_THREAD else 1
-    (first, last), *others = itertools.pairwise(length * k // parts for k in range(parts + 1))
-    run = functools.partial(_run_part, _interpreter(dtype), lowered, memory, np.array(steps, np.int64))
-    waiting = [_pool().submit(run, *bounds) for bounds in others]
-    run(first, last)
-    for part in waiting:
-        part.result()
+    portion = -(-length // PORTIONS)
+    count = -(-length // portion)
+    memory = [lowered.constants, *(_flat(x, dtype) for x in given), np.zeros((count, lowered.sums), dtype)]
+    stacked = [np.empty((length, *t.shape), dtype) for t, place in zip(lowered.outputs, lowered.summed, strict=True) if place is None]
+    addresses = np.array([x.__array_interface__["data"][0] for x in (*memory, *stacked)], np.int64)
+    counters = np.zeros(2, np.int64)  # portions taken, portions finished
+    keep_alive = memory, stacked
+
+    def work() -> None:
+        _run_portions(lowered, addresses, counters, length, portion, keep_alive)
+
+    if len(lowered.origins) * length >= WORTH_A_THREAD and length > 1:
+        together(work, lambda: counters[1] < count)
+    else:
+        work()
+    totals, stack = memory[-1].sum(axis=0) if lowered.sums else memory[-1], iter(stacked)
+    outputs = [next(stack) if place is None else totals[place : place + math.prod(t.shape)].reshape(t.shape)
+               for t, place in zip(lowered.outputs, lowered.summed, strict=True)]  # fmt: skip
     return [y if t.dtype.kind == "f" else y.astype(t.dtype) for y, t in zip(outputs, lowered.outputs, strict=True)]
 
 
@@ -105,17 +217,15 @@ def _flat(x: Any, dtype: np.dtype) -> np.ndarray:
     return array if array.flags.aligned else array.copy()
 
 
-def _run_part(
-    interpret: Callable[..., None], lowered: Lowered, memory: Sequence[np.ndarray], strides: np.ndarray, first: int, last: int
-) -> None:
-    """Some of the rows, in this thread's arena. The bases are distances from it, in elements.
+def _run_portions(lowered: Lowered, addresses: np.ndarray, counters: np.ndarray, length: int, portion: int, keep_alive: Any) -> None:
+    """Run portions of rows in this thread's arena until there are none left; bases are distances from it, in elements.
 
-    The arrays themselves are passed, not their addresses: they must live as long as a thread works on them, also if the
-    caller is interrupted meanwhile.
+    The arrays behind the addresses must live as long as a thread works on them, also if the caller is interrupted meanwhile.
     """
     arena = _arena(lowered.constants.dtype, lowered.arena)
-    addresses = np.array([x.__array_interface__["data"][0] for x in (arena, *memory)], np.int64)
-    interpret(arena, lowered.table.ravel(), (addresses - addresses[0]) // arena.itemsize, strides, first, last)
+    bases = np.zeros(len(addresses) + 1, np.int64)
+    bases[1:] = (addresses - arena.__array_interface__["data"][0]) // arena.itemsize
+    _interpreter(arena.dtype)(arena, lowered.table, bases, lowered.row_steps, lowered.portion_steps, counters, length, portion)
 
 
 _local = threading.local()
@@ -136,25 +246,9 @@ def _interpreter(dtype: np.dtype) -> Callable[..., None]:
     patience = threading.Timer(2.0, lambda: print(notice, file=sys.stderr, flush=True))
     patience.daemon = True
     patience.start()
-    from .interpreter import interpret_rows
+    from .interpreter import interpret_portions
 
     nothing = np.zeros(0, np.int64)
-    interpret_rows(np.zeros(1, dtype), nothing, nothing, nothing, 0, 0)
+    interpret_portions(np.zeros(1, dtype), nothing, nothing, nothing, nothing, np.zeros(2, np.int64), 0, 1)
     patience.cancel()
-    return interpret_rows
-
-
-# ## Threads
-def thread_count() -> int:
-    """How many threads share the rows of a map."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, int(os.environ.get("TINYMETA_THREADS", available)))
-
-
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=max(1, thread_count() - 1), thread_name_prefix="tinymeta")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _pool.cache_clear())  # threads don't survive a fork
+    return interpret_portions

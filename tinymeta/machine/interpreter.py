@@ -11,6 +11,10 @@ row that is out of range would corrupt memory without a word.
 
 import math
 
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
 from . import kernels
 from .compiling import inner, kernel, spliced
 from .kernels import map_two, read, write
@@ -21,6 +25,7 @@ from .lower import (
     FIRST,
     FUNCTIONS_OF_ONE,
     FUNCTIONS_OF_TWO,
+    MULTIPLY_ADD,
     PRODUCT,
     REDUCE,
     REST,
@@ -174,6 +179,10 @@ def interpret(W, table, bases):
             b, d = operand(table, row, SECOND, bases), operand(table, row, THIRD, bases)
             s = operand(table, row, REST + 3, bases)
             kernels.product(W, y, a, b, n0, n1, n2, table[row + REST], d, table[row + REST + 1], table[row + REST + 2], s)
+        elif family == MULTIPLY_ADD:
+            b, d, r = operand(table, row, SECOND, bases), operand(table, row, THIRD, bases), row + REST
+            s = operand(table, row, REST + 6, bases)
+            kernels.multiply_add(W, y, d, s, a, b, n0, n1, table[r + 4], table[r + 5], table[r], table[r + 1], table[r + 2], table[r + 3])
         elif family == BINARY:
             b, r = operand(table, row, SECOND, bases), row + REST
             of_two(function, W, y, a, b, n0, n1, table[r], table[r + 1], table[r + 2], table[r + 3])
@@ -194,10 +203,34 @@ def interpret(W, table, bases):
             fill_row(W, y, 0, n0)
 
 
+# ## Portions of rows
+TAKEN, DONE = 0, 1
+
+
+@intrinsic
+def take(typingctx, counters, which):
+    """Add 1 to a counter, in one step that no other thread can come between; the number before."""
+
+    def emit(context, builder, sig, args):
+        address = builder.gep(context.make_array(sig.args[0])(context, builder, args[0]).data, [args[1]])
+        return builder.atomic_rmw("add", address, ir.Constant(ir.IntType(64), 1), "seq_cst")
+
+    return types.int64(counters, types.int64), emit
+
+
 @kernel
-def interpret_rows(W, table, bases, strides, first, last):
-    """Run the table for the rows from `first` to `last` of a map; from one to the next, each base moves by its stride."""
-    here = bases + first * strides
-    for _ in range(first, last):
-        interpret(W, table, here)
-        here += strides
+def interpret_portions(W, table, bases, row_steps, portion_steps, counters, length, portion):
+    """Run the table for portions of the rows of a map, until all are taken: one counter says how many are taken, the other how many are done.
+
+    From one row to the next, and from one portion to the next, each base moves by its step.
+    """
+    while True:
+        number = take(counters, TAKEN)
+        first = number * portion
+        if first >= length:
+            return
+        here = bases + first * row_steps + number * portion_steps
+        for _ in range(first, min(first + portion, length)):
+            interpret(W, table, here)
+            here += row_steps
+        take(counters, DONE)

@@ -1,7 +1,7 @@
 r"""
 # From code to the machine's table
 
-The machine knows no shapes and no dtypes; it knows flat memory, and seven families of instructions on it. To lower code is
+The machine knows no shapes and no dtypes; it knows flat memory, and eight families of instructions on it. To lower code is
 to give each slot a place in memory and each instruction a row of 24 numbers:
 
     family, function, three sizes, then (base, offset) of the result and of up to three operands, then whatever else
@@ -12,7 +12,7 @@ or an output. When a mapped body goes on to the next row, only the bases of its 
 A slot of the arena is free again after its last use, so a long program needs little more than its widest moment. Truth values
 are the numbers 0 and 1. A reshape is another name for the same place.
 
-What can't be lowered (integers, an operation that has no family) stays with NumPy: `lower` returns None.
+What can't be lowered (most of what is done to integers, an operation that has no family) stays with NumPy: `execute` sees to that.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ import numpy as np
 
 from ..autodiff.operations import elementwise, indexing, products, reductions, shapes
 from ..autodiff.tensor import Operation
-from .code import Code, Instruction, Type
-from .passes import product, types_of
+from .code import Code, Instruction, Type, types_of
+from .fusion import multiply_add, product, uses
 
-UNARY, BINARY, WHERE, REDUCE, COPY, FILL, PRODUCT = range(7)
+UNARY, BINARY, WHERE, REDUCE, COPY, FILL, PRODUCT, MULTIPLY_ADD = range(8)
 RESULT, FIRST, SECOND, THIRD, REST = 5, 7, 9, 11, 13  # columns of a row
 LEFT, RIGHT = 1, 2  # which factor of a product is stored transposed
 ZERO, ONE = 0, 1  # the first two constants
@@ -56,32 +56,41 @@ class Place(NamedTuple):
 class Lowered(NamedTuple):
     """Code for the machine."""
 
-    table: np.ndarray  # (instructions, WIDTH) int64
+    table: np.ndarray  # flat, WIDTH numbers of int64 for each row
     constants: np.ndarray  # flat, in the program's dtype
     arena: int  # how many elements it needs
     inputs: tuple[Type, ...]  # and then captured values, as `Code` lists them
     outputs: tuple[Type, ...]
+    summed: tuple[int | None, ...]  # for each output that is a sum over rows: where it is among the sums
+    sums: int  # how many elements the sums have
+    row_steps: np.ndarray  # int64, for each base: how far it moves from one row of a map to the next
+    portion_steps: np.ndarray  # from one portion of the rows to the next: the sums alone move
+    origins: tuple[int, ...]  # for each row of the table: the slot that it computes
+    places: dict[int, Place]  # of the slots in the arena
 
 
 class Unsupported(Exception):
-    """An instruction that stays with NumPy."""
+    """An instruction that stays with NumPy; `position` is its number in the code."""
+
+    position = 0
 
 
-def lower(code: Code) -> Lowered | None:
-    """The table for the machine, or None if something in the code has to stay with NumPy."""
-    try:
-        return _Lowering(code).result()
-    except Unsupported:
-        return None
+def lower(code: Code, summed: Sequence[bool] = ()) -> Lowered:
+    """The table for the machine; the outputs that are `summed` are added up over the rows of a map.
+
+    Raises Unsupported if an instruction has to stay with NumPy.
+    """
+    return _Lowering(code, summed or [False] * len(code.outputs)).result()
 
 
 class _Lowering:
     """The state of one lowering: the rows so far, the places of the slots, the free parts of the arena."""
 
-    def __init__(self, code: Code):
-        self.code, self.types = code, types_of(code)
-        self.dtype = self._common_dtype()
+    def __init__(self, code: Code, summed: Sequence[bool]):
+        self.code, self.types, self.summed = code, types_of(code), summed
+        self.dtype = _common_dtype(code, self.types)
         self.rows: list[list[int]] = []
+        self.origins: list[int] = []
         self.places: dict[int, Place] = {}
         self.constants: list[np.ndarray] = [np.array([0.0, 1.0], self.dtype)]
         self.constants_size = 2
@@ -90,48 +99,68 @@ class _Lowering:
         self.roots: dict[int, int] = {}  # of an alias: the slot whose place it shares
         given = [*code.inputs, *code.captured]
         self.places.update((slot, Place(2 + k, 0)) for k, slot in enumerate(given))
-        self.first_output = 2 + len(given)
-        self.uses = self._count_uses()
+        self.uses = uses(code)
+        self.output_places = self._output_places(2 + len(given))
 
-    def _common_dtype(self) -> np.dtype:
-        """The one float dtype of the code."""
-        found = {t.dtype for t in self.types.values() if isinstance(t, Type) and t.dtype.kind == "f" and not t.weak}
-        found = found or {np.dtype(float)}
-        if len(found) != 1 or (dtype := found.pop()) not in (np.dtype(np.float64), np.dtype(np.float32)):
-            raise Unsupported
-        return dtype
-
-    def _count_uses(self) -> dict[int, int]:
-        uses: dict[int, int] = {}
-        for slot in (*(s for i in self.code.instructions for s in i.operands), *self.code.outputs):
-            uses[slot] = uses.get(slot, 0) + 1
-        return uses
+    def _output_places(self, base: int) -> list[Place]:
+        """The sums lie one after the other at a base of their own, which all rows share; each other output has its own base."""
+        sums, places = 0, []
+        for slot, summed in zip(self.code.outputs, self.summed, strict=True):
+            if summed:
+                places.append(Place(base, sums))
+                sums += self.size(slot)
+            else:
+                places.append(Place(base + 1 + sum(place.base > base for place in places), 0))
+        self.sizes_of_outputs = [sums, *(self.size(slot) for slot, summed in zip(self.code.outputs, self.summed, strict=True) if not summed)]
+        return places
 
     def result(self) -> Lowered:
-        for instruction in self.code.instructions:
-            if instruction.body is not None or not isinstance(instruction.type, Type):
-                raise Unsupported
-            lowering = LOWERINGS.get(instruction.operation)
-            if lowering is None:
-                raise Unsupported
-            lowering(self, instruction)
-            for slot in instruction.operands:
-                self.done_with(slot)
-        for k, slot in enumerate(self.code.outputs):
-            self.copy(Place(self.first_output + k, 0), self.place(slot), [self.size(slot)], [1], [1])
+        for position, instruction in enumerate(self.code.instructions):
+            try:
+                self.add(instruction)
+            except Unsupported as unsupported:
+                unsupported.position = position
+                raise
+        for slot, place, summed in zip(self.code.outputs, self.output_places, self.summed, strict=True):
+            self.origin = slot
+            size = self.size(slot)
+            if summed:
+                self.emit(BINARY, FUNCTIONS_OF_TWO.index("add"), [1, size], [place, place, self.place(slot), Place(0, 0)], [size, 1, size, 1])
+            elif self.place(slot) != place:
+                self.copy(place, self.place(slot), [size], [1], [1])
         constants = np.concatenate(self.constants)
-        given = tuple(self.checked(slot) for slot in (*self.code.inputs, *self.code.captured))
-        outputs = tuple(self.checked(slot) for slot in self.code.outputs)
-        sizes = [self.arena, constants.size, *(math.prod(t.shape) for t in (*given, *outputs))]
+        inputs, captured = ([self.checked(slot) for slot in slots] for slots in (self.code.inputs, self.code.captured))
+        sizes = [self.arena, constants.size, *(math.prod(t.shape) for t in (*inputs, *captured)), *self.sizes_of_outputs]
         for row in self.rows:
             check_row(row, sizes)
-        return Lowered(np.array(self.rows, np.int64).reshape(-1, WIDTH), constants, self.arena, given, outputs)
+        row_steps = [0, 0, *(math.prod(t.shape) for t in inputs), *[0] * len(captured), 0, *self.sizes_of_outputs[1:]]
+        portion_steps = [0] * len(row_steps)
+        portion_steps[2 + len(inputs) + len(captured)] = self.sizes_of_outputs[0]
+        outputs = tuple(self.checked(slot) for slot in self.code.outputs)
+        summed = tuple(place.offset if s else None for place, s in zip(self.output_places, self.summed, strict=True))
+        in_arena = {slot: place for slot, place in self.places.items() if place.base == ARENA}
+        return Lowered(np.array(self.rows, np.int64).ravel(), constants, self.arena, (*inputs, *captured), outputs, summed,
+                       self.sizes_of_outputs[0], np.array(row_steps, np.int64), np.array(portion_steps, np.int64), tuple(self.origins), in_arena)  # fmt: skip
+
+    def add(self, instruction: Instruction) -> None:
+        """The rows of an instruction."""
+        lowering = LOWERINGS.get(instruction.operation)
+        if lowering is None or not isinstance(instruction.type, Type):
+            raise Unsupported
+        self.origin = instruction.slot
+        for slot in (instruction.slot, *instruction.operands):
+            self.checked(slot)
+        lowering(self, instruction)
+        for slot in instruction.operands:
+            self.done_with(slot)
 
     # ### Slots
     def checked(self, slot: int) -> Type:
-        """The type of a slot, which must be of floats or truth values."""
+        """The type of a slot, which must be of the machine's floats or of truth values."""
         found = self.types[slot]
-        if not isinstance(found, Type) or (found.dtype.kind not in "fb" and not (found.weak and slot in self.code.constants)):
+        if not isinstance(found, Type) or not (found.weak or found.dtype == self.dtype or found.dtype.kind == "b"):
+            raise Unsupported
+        if found.weak and found.dtype.kind not in "fb" and slot not in self.code.constants:
             raise Unsupported
         return found
 
@@ -157,8 +186,9 @@ class _Lowering:
         return self.places[slot]
 
     def new(self, instruction: Instruction) -> Place:
-        """A place for a result."""
-        place = self.allocate(self.size(instruction.slot))
+        """A place for a result: where the output is to be, or in the arena."""
+        outputs = [k for k, slot in enumerate(self.code.outputs) if slot == instruction.slot]
+        place = self.allocate(self.size(instruction.slot)) if len(outputs) != 1 or self.summed[outputs[0]] else self.output_places[outputs[0]]
         self.places[instruction.slot] = place
         return place
 
@@ -183,6 +213,12 @@ class _Lowering:
             else:
                 self.free.append((offset, length))
 
+    def give_back(self, places: Sequence[Place], operands: Sequence[int], size: int) -> None:
+        """Release the places that are copies of operands."""
+        for place, slot in zip(places, operands, strict=False):
+            if place != self.place(slot):
+                self.release(place, size)
+
     def alias(self, instruction: Instruction, offset: int = 0) -> None:
         """The result is its first operand, at another offset."""
         origin = instruction.operands[0]
@@ -204,6 +240,7 @@ class _Lowering:
         flat = [number for place in places for number in place]
         row = [family, function, *sizes, *[0] * (3 - len(sizes)), *flat, *rest]
         self.rows.append(row + [0] * (WIDTH - len(row)))
+        self.origins.append(self.origin)
 
     def copy(self, to: Place, source: Place, shape: Sequence[int], to_strides: Sequence[int], strides: Sequence[int]) -> None:
         """A strided copy of up to four dimensions; neighbouring ones that can be one are joined first."""
@@ -228,6 +265,15 @@ class _Lowering:
         strides = [0 if n == 1 else s for n, s in zip(padded, contiguous(padded), strict=True)]
         self.copy(to, self.place(slot), shape, contiguous(shape), strides)
         return to
+
+
+def _common_dtype(code: Code, types: dict[int, Any]) -> np.dtype:
+    """The float dtype of the first instruction that has one."""
+    for slot in (slot for i in code.instructions for slot in (i.slot, *i.operands)):
+        found = types[slot]
+        if isinstance(found, Type) and found.dtype in (np.float64, np.float32) and not found.weak:
+            return found.dtype
+    return np.dtype(float)
 
 
 def contiguous(shape: Sequence[int]) -> list[int]:
@@ -268,16 +314,34 @@ def _binary(state: _Lowering, i: Instruction) -> None:
     if i.type.dtype.kind == "b" and i.operation in (elementwise.add, elementwise.subtract):  # type: ignore[union-attr]
         raise Unsupported  # of truth values, they are something else
     result, total = state.shape(i.slot), state.size(i.slot)
-    meetings = [_meeting(state.shape(slot), result) for slot in i.operands]
+    n, places, steps = _met(state, i.operands, result)
+    state.emit(BINARY, FUNCTIONS_OF_TWO.index(i.operation.name), [total // max(n, 1), n], [state.new(i), *places, Place(0, 0)], steps)
+    state.give_back(places, i.operands, total)
+
+
+def _met(state: _Lowering, operands: Sequence[int], result: tuple[int, ...]) -> tuple[int, list[Place], list[int]]:
+    """How operands meet in a result: the length of its rows, and each operand's place and strides."""
+    total = math.prod(result)
+    meetings = [_meeting(state.shape(slot), result) for slot in operands]
     widths = {n for n, _ in meetings if n is not None}
     fit = len(widths) < 2 and None not in {strides for _, strides in meetings}
     n = (widths.pop() if widths else total) if fit else total
-    places = [state.place(slot) if fit else state.broadcast(slot, result) for slot in i.operands]
+    places = [state.place(slot) if fit else state.broadcast(slot, result) for slot in operands]
     steps = [(n, 1) if not fit or strides == FULL else strides for _, strides in meetings]
-    rest = [step for strides in steps for step in strides]  # type: ignore[union-attr]
-    state.emit(BINARY, FUNCTIONS_OF_TWO.index(i.operation.name), [total // max(n, 1), n], [state.new(i), *places, Place(0, 0)], rest)
-    for place in () if fit else places:
-        state.release(place, total)
+    return n, places, [step for strides in steps for step in strides]  # type: ignore[union-attr]
+
+
+@lowers(multiply_add)
+def _multiply_add(state: _Lowering, i: Instruction) -> None:
+    a, b, *rest = i.operands
+    result, total = state.shape(i.slot), state.size(i.slot)
+    operands = [a, b, rest[0]] if i.params["bias"] else [a, b]
+    n, places, steps = _met(state, operands, result)
+    if not i.params["bias"]:
+        places, steps = [*places, Place(CONSTANTS, ZERO)], [*steps, 0, 0]
+    scale = state.place(rest[-1]) if i.params["scaled"] else Place(CONSTANTS, ONE)
+    state.emit(MULTIPLY_ADD, 0, [total // max(n, 1), n], [state.new(i), *places], [*steps, *scale])
+    state.give_back(places, operands, total)
 
 
 FULL = (-1, 1)  # rows follow each other, whatever their length
@@ -302,12 +366,9 @@ def _meeting(shape: tuple[int, ...], result: tuple[int, ...]) -> tuple[int | Non
 @lowers(elementwise.where)
 def _where(state: _Lowering, i: Instruction) -> None:
     shape = state.shape(i.slot)
-    full = [state.shape(slot) == shape for slot in i.operands]
-    places = [state.place(slot) if same else state.broadcast(slot, shape) for slot, same in zip(i.operands, full, strict=True)]
+    places = [state.place(slot) if state.shape(slot) == shape else state.broadcast(slot, shape) for slot in i.operands]
     state.emit(WHERE, 0, [state.size(i.slot)], [state.new(i), *places])
-    for place, same in zip(places, full, strict=True):
-        if not same:
-            state.release(place, state.size(i.slot))
+    state.give_back(places, i.operands, state.size(i.slot))
 
 
 @lowers(reductions.sum_, reductions.max_, reductions.min_)
@@ -400,7 +461,7 @@ def _product(state: _Lowering, i: Instruction) -> None:
     k = state.shape(a)[0 if params["transposed"][0] else 1]
     d, d_row, d_column = Place(CONSTANTS, ZERO), 0, 0
     if params["bias"]:
-        d, d_row, d_column = state.place(rest[0]), n if state.size(rest[0]) == m * n else 0, 1
+        d, d_row, d_column = state.place(rest[0]), n if state.shape(rest[0]) == (m, n) else 0, 1
     scale = state.place(rest[-1]) if params["scaled"] else Place(CONSTANTS, ONE)
     operands = [state.place(a), state.place(b)]
     transposed = params["transposed"][0] * LEFT + params["transposed"][1] * RIGHT
@@ -417,6 +478,7 @@ def check_row(row: Sequence[int], sizes: Sequence[int]) -> None:
     touched: list[tuple[Sequence[int], Sequence[int]]] = {
         UNARY: lambda: [([n0], one), ([n0], one)],
         BINARY: lambda: [([n0, n1], [n1, 1]), ([n0, n1], rest[:2]), ([n0, n1], rest[2:4])],
+        MULTIPLY_ADD: lambda: [([n0, n1], [n1, 1]), *(([n0, n1], rest[k : k + 2]) for k in (0, 2, 4))],
         WHERE: lambda: [([n0], one)] * 4,
         REDUCE: lambda: [([n0 * n2], one), ([whole], one)],
         COPY: lambda: [(lengths, row[SECOND + 4 : SECOND + 8]), (lengths, row[SECOND + 8 : SECOND + 12])],

@@ -17,9 +17,9 @@ import numpy as np
 from ..autodiff import tree
 from ..autodiff.blocks import Graph
 from ..autodiff.tensor import Tensor, describe
-from .code import Code, Instruction, Type, code_of
+from .code import Code, Instruction, Type, code_of, types_of
 from .execute import Executable, machine_is_on
-from .passes import optimize, types_of
+from .passes import optimize
 
 MOVES = ("item", "reshape", "transpose", "broadcast_to", "concatenate", "getitem", "add_at", "put", "full_like", "astype", "stop_gradient")
 
