@@ -21,15 +21,26 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..autodiff.blocks import item
 from .code import Code, Instruction, Type
 from .lower import Lowered, Unsupported, lower
 from .threads import together
 
 Slots = dict[int, Any]
+
+
+class Notes(NamedTuple):
+    """What a listing says about slots, and about those in the bodies of maps."""
+
+    of: dict[int, str]
+    bodies: dict[int, Notes]
+
+
+NO_NOTES = Notes({}, {})
 WORTH_A_THREAD = 200  # instructions
 PORTIONS = 16  # of the rows of a map, at most
 
@@ -68,6 +79,15 @@ class Executable:
         return max((step.arena_bytes for step in self.steps), default=0)
 
 
+    @property
+    def notes(self) -> Notes:
+        """Where each result of the machine is, and what is left to NumPy; nothing if all of it is, because there is no machine."""
+        if not any(isinstance(step, Table) or (isinstance(step, Map) and step.on_machine) for step in self.steps):
+            return NO_NOTES
+        of = {slot: note for step in self.steps for slot, note in step.notes.items()}
+        return Notes(of, {step.block.slot: step.body_notes for step in self.steps if isinstance(step, Map)})
+
+
 # ## Steps
 def _steps(code: Code, machine: bool) -> Iterator[Table | Map | InNumPy]:
     """Tables as long as possible, and what stands between them."""
@@ -104,6 +124,7 @@ class InNumPy:
 
     def __init__(self, instruction: Instruction):
         self.instruction = instruction
+        self.notes = {} if instruction.operation is item else {instruction.slot: "in NumPy"}
         self.reads, self.writes = instruction.operands, [instruction.slot]
 
     def __call__(self, slots: Slots) -> None:
@@ -119,14 +140,21 @@ class Table:
         self.lowered = lower(code)
         self.reads, self.writes = list(code.inputs), code.outputs
 
+        self.notes = _arena_notes(self.lowered)
+
     @property
     def arena_bytes(self) -> int:
         return self.lowered.arena * self.lowered.constants.itemsize
 
     def __call__(self, slots: Slots) -> None:
-        outputs = run_rows(self.lowered, [slots[slot] for slot in self.reads], 1)
+        outputs = run_rows(self.lowered, [slots[slot] for slot in self.reads], None)
         for slot, y, like in zip(self.writes, outputs, self.lowered.outputs, strict=True):
-            slots[slot] = y.item() if like.weak else y[0]
+            slots[slot] = y.item() if like.weak else y
+
+
+def _arena_notes(lowered: Lowered) -> dict[int, str]:
+    size = lowered.constants.itemsize
+    return {slot: f"at {size * place.offset}" for slot, place in lowered.places.items()}
 
 
 class Map:
@@ -137,6 +165,7 @@ class Map:
         self.block, self.length, self.body = block, block.length, block.body
         self.summed = block.params.get("summed", (False,) * len(self.body.outputs))
         self.reads, self.writes = block.operands, [block.slot]
+        self.notes: dict[int, str] = {}
         self.lowered, self.executable = None, None
         try:
             self.lowered = lower(self.body, self.summed) if machine else None
@@ -148,6 +177,14 @@ class Map:
     @property
     def arena_bytes(self) -> int:
         return self.lowered.arena * self.lowered.constants.itemsize if self.lowered is not None else self.executable.arena_bytes  # type: ignore[union-attr]
+
+    @property
+    def on_machine(self) -> bool:
+        return self.lowered is not None or self.executable.notes is not NO_NOTES  # type: ignore[union-attr]
+
+    @property
+    def body_notes(self) -> Notes:
+        return Notes(_arena_notes(self.lowered), {}) if self.lowered is not None else self.executable.notes  # type: ignore[union-attr]
 
     def __call__(self, slots: Slots) -> None:
         given = [slots[slot] for slot in self.reads]
@@ -187,28 +224,34 @@ def machine_is_on() -> bool:
     return True
 
 
-def run_rows(lowered: Lowered, given: Sequence[Any], length: int) -> list[np.ndarray]:
-    """The outputs of a table for each of `length` rows, stacked or summed. `given` are the inputs, then what all rows share."""
-    dtype = lowered.constants.dtype
-    portion = -(-length // PORTIONS)
-    count = -(-length // portion)
-    memory = [lowered.constants, *(_flat(x, dtype) for x in given), np.zeros((count, lowered.sums), dtype)]
-    stacked = [np.empty((length, *t.shape), dtype) for t, place in zip(lowered.outputs, lowered.summed, strict=True) if place is None]
-    addresses = np.array([x.__array_interface__["data"][0] for x in (*memory, *stacked)], np.int64)
-    counters = np.zeros(2, np.int64)  # portions taken, portions finished
-    keep_alive = memory, stacked
-
-    def work() -> None:
-        _run_portions(lowered, addresses, counters, length, portion, keep_alive)
-
-    if len(lowered.origins) * length >= WORTH_A_THREAD and length > 1:
+def run_rows(lowered: Lowered, given: Sequence[Any], length: int | None) -> list[np.ndarray]:
+    """The outputs of a table for each of `length` rows, stacked or summed; or once. `given` are the inputs, then what all rows share."""
+    rows = length or 1
+    portion = -(-rows // PORTIONS)
+    count = -(-rows // portion)
+    memory = memory_of(lowered, given, count, length)
+    counters = np.zeros(2, np.int64)  # portions taken, portions done
+    work = functools.partial(run_portions, lowered, memory, addresses_of(memory), counters, rows, portion)
+    if count > 1 and len(lowered.origins) * rows >= WORTH_A_THREAD:
         together(work, lambda: counters[1] < count)
     else:
         work()
-    totals, stack = memory[-1].sum(axis=0) if lowered.sums else memory[-1], iter(stacked)
-    outputs = [next(stack) if place is None else totals[place : place + math.prod(t.shape)].reshape(t.shape)
+    sums, *stacked = memory[1 + len(given) :]
+    total, stack = np.add.reduce(sums) if lowered.sums else sums, iter(stacked)
+    outputs = [next(stack) if place is None else total[place : place + math.prod(t.shape)].reshape(t.shape)
                for t, place in zip(lowered.outputs, lowered.summed, strict=True)]  # fmt: skip
     return [y if t.dtype.kind == "f" else y.astype(t.dtype) for y, t in zip(outputs, lowered.outputs, strict=True)]
+
+
+def memory_of(lowered: Lowered, given: Sequence[Any], portions: int, length: int | None) -> list[np.ndarray]:
+    """The arrays behind all bases but the arena: constants, what is given, sums, the other outputs."""
+    dtype, outer = lowered.constants.dtype, () if length is None else (length,)
+    outputs = [np.empty(outer + t.shape, dtype) for t, place in zip(lowered.outputs, lowered.summed, strict=True) if place is None]
+    return [lowered.constants, *(_flat(x, dtype) for x in given), np.zeros((portions, lowered.sums), dtype), *outputs]
+
+
+def addresses_of(memory: Sequence[np.ndarray]) -> np.ndarray:
+    return np.array([x.__array_interface__["data"][0] for x in memory], np.int64)
 
 
 def _flat(x: Any, dtype: np.dtype) -> np.ndarray:
@@ -217,13 +260,16 @@ def _flat(x: Any, dtype: np.dtype) -> np.ndarray:
     return array if array.flags.aligned else array.copy()
 
 
-def _run_portions(lowered: Lowered, addresses: np.ndarray, counters: np.ndarray, length: int, portion: int, keep_alive: Any) -> None:
-    """Run portions of rows in this thread's arena until there are none left; bases are distances from it, in elements.
+def run_portions(
+    lowered: Lowered, memory: list[np.ndarray], addresses: np.ndarray, counters: np.ndarray, length: int, portion: int
+) -> None:
+    """Run portions of rows in this thread's arena until there are none left. Bases are distances from the arena, in elements.
 
-    The arrays behind the addresses must live as long as a thread works on them, also if the caller is interrupted meanwhile.
+    The arrays themselves are passed besides their addresses: they must live as long as a thread works on them, also if the
+    caller is interrupted meanwhile.
     """
     arena = _arena(lowered.constants.dtype, lowered.arena)
-    bases = np.zeros(len(addresses) + 1, np.int64)
+    bases = np.zeros(1 + len(memory), np.int64)
     bases[1:] = (addresses - arena.__array_interface__["data"][0]) // arena.itemsize
     _interpreter(arena.dtype)(arena, lowered.table, bases, lowered.row_steps, lowered.portion_steps, counters, length, portion)
 

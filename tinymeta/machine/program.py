@@ -8,7 +8,6 @@ arguments and of its result, the names of the arguments, the values of captured 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,11 +16,11 @@ import numpy as np
 from ..autodiff import tree
 from ..autodiff.blocks import Graph
 from ..autodiff.tensor import Tensor, describe
-from .code import Code, Instruction, Type, code_of, types_of
-from .execute import Executable, machine_is_on
+from .code import Code, Instruction, Type, code_of
+from .costs import flops, profile
+from .execute import NO_NOTES, Executable, Notes, machine_is_on
+from .fusion import multiply_add, product
 from .passes import optimize
-
-MOVES = ("item", "reshape", "transpose", "broadcast_to", "concatenate", "getitem", "add_at", "put", "full_like", "astype", "stop_gradient")
 
 
 class Program:
@@ -43,17 +42,28 @@ class Program:
 
     def __call__(self, *args: Any) -> Any:
         """Run on arrays; raises TypeError if they aren't like those that were traced."""
-        try:
-            leaves = tree.leaves_like(self.structure, args, "the tuple of arguments")
-        except ValueError as error:
-            raise TypeError(f"the program was traced with arguments of another structure: trace again. {error}") from None
+        return self.run(self._inputs(args))
+
+    def run(self, inputs: Sequence[Any]) -> Any:
+        """Run on the leaves of the arguments that aren't static, which must be as `code.inputs` says: nothing is checked."""
+        kept = {id(x) for x in (*inputs, *self.captured, *self.code.constants.values())}
+        outputs = self.executable(inputs, self.captured)
+        return tree.unflatten(self.output_structure, [_owned(y, kept) for y in outputs])
+
+    def _inputs(self, args: tuple[Any, ...]) -> list[Any]:
+        """The leaves of the arguments that aren't static."""
+        leaves, structure = tree.flatten(args)
+        if structure != self.structure:
+            try:
+                leaves = tree.leaves_like(self.structure, args, "the tuple of arguments")
+            except ValueError as error:
+                raise TypeError(f"the program was traced with arguments of another structure: trace again. {error}") from None
         for i, expected in self.static.items():
             if type(leaves[i]) is not type(expected) or leaves[i] != expected:
                 given = f"{expected!r} as a static argument, and can't run with {leaves[i]!r}"
                 raise TypeError(f"the program was traced with {given}: trace again")
         dynamic = [x for i, x in enumerate(leaves) if i not in self.static]
-        inputs = [_input(x, like, name) for x, like, name in zip(dynamic, self.code.inputs.values(), self.names, strict=True)]
-        return tree.unflatten(self.output_structure, [_owned(y) for y in self.executable(inputs, self.captured)])
+        return [_input(x, like, name) for x, like, name in zip(dynamic, self.code.inputs.values(), self.names, strict=True)]
 
     @functools.cached_property
     def executable(self) -> Executable:
@@ -70,6 +80,17 @@ class Program:
         """The memory that one thread of the machine works in; 0 if NumPy runs everything."""
         return self.executable.arena_bytes
 
+    def profile(self, *args: Any) -> str:
+        """A table of where the time of a run goes: by operation, on one core.
+
+        >>> import numpy as np, tinymeta as tm
+        >>> program = tm.trace(lambda x: np.sum(np.tanh(x @ x.T)), np.ones((3, 4)))
+        >>> print(program.profile(np.ones((3, 4))))  # doctest: +SKIP
+        operation           count        us  share  GFLOP/s
+        tanh float64[3, 3]      1      0.05   ...
+        """
+        return profile(self.executable, self._inputs(args), self.captured)
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: x for name, x in self.__dict__.items() if name != "executable"}  # made anew where it runs
 
@@ -78,7 +99,7 @@ class Program:
         return len(list(self.code.walk()))
 
     def __str__(self) -> str:
-        return "\n".join(listing(self.code, self.names))
+        return "\n".join(listing(self.code, self.names, self.executable.notes))
 
 
 def _input(x: Any, like: Type, name: str) -> Any:
@@ -94,58 +115,52 @@ def _input(x: Any, like: Type, name: str) -> Any:
     return array
 
 
-def _owned(y: Any) -> Any:
+def _owned(y: Any, kept: set[int]) -> Any:
+    """A result that the caller may keep and change: an array of its own."""
+    if isinstance(y, np.ndarray) and y.flags.owndata and y.flags.c_contiguous and id(y) not in kept:
+        return y
     return np.array(y, order="C") if isinstance(y, (np.ndarray, np.generic, float)) else y
 
 
-def flops(code: Code) -> int:
-    """Of one run; what is only moved costs nothing."""
-    types, total = types_of(code), 0
-    for i in code.instructions:
-        if i.body is not None:
-            total += flops(i.body) * (i.length or 1)
-        elif i.operation.name in ("product", "matmul", "einsum"):
-            shapes = [types[slot].shape for slot in i.operands[:2]]  # type: ignore[union-attr]
-            total += 2 * math.prod(i.type.shape) * shapes[0][-1 if not i.params.get("transposed", (False,))[0] else 0]  # type: ignore[union-attr]
-        elif i.operation.name not in MOVES:
-            total += max(math.prod(types[slot].shape) for slot in (i.slot, *i.operands))  # type: ignore[union-attr]
-    return total
-
-
 # ## The listing
-def listing(code: Code, names: Sequence[str], indent: str = "") -> list[str]:
-    """One line an instruction: slot, operation, operands and options, type of the result; a block's body indented below.
+def listing(code: Code, names: Sequence[str], notes: Notes, indent: str = "") -> list[str]:
+    """One line an instruction: slot, operation, what it does to which slots, type of the result; a block's body indented below.
 
-    A constant number stands where it is used, a constant array has a line of its own.
+    A constant number stands where it is used, a constant array has a line of its own. A note at the end says where in the arena
+    the result is, in bytes, or that the instruction is left to NumPy.
     """
-    given = [*zip(code.inputs, names, strict=True), *((slot, "captured") for slot in code.captured)]
+    given = [*zip(code.inputs, names, strict=True), *((slot, "shared" if indent else "captured") for slot in code.captured)]
     types = {**code.inputs, **code.captured}
-    rows: list[tuple[int, str, str, str, Code | None]] = [(slot, name, "", str(types[slot]), None) for slot, name in given]
+    rows: list[tuple[int, str, str, str, Instruction | None]] = [(slot, name, "", str(types[slot]), None) for slot, name in given]
     rows += [(slot, "constant", "", describe(x), None) for slot, x in code.constants.items() if _literal(x) is None]
-    rows += [(i.slot, i.operation.name, _operands(i, code), str(i.type), i.body) for i in code.instructions]
-    number, name = (max((len(str(row[k])) for row in rows), default=0) for k in (0, 1))
-    operands = max((len(row[2]) for row in rows if len(row[2]) <= 40), default=0)
+    rows += [(i.slot, i.operation.name, _formula(i, code), str(i.type), i) for i in code.instructions]
+    widths = [max((len(text) for row in rows if len(text := str(row[k])) <= 50), default=0) for k in range(4)]
     lines = []
-    for slot, operation, what, result, body in rows:
-        lines.append(f"{indent}{'%' + str(slot):<{number + 1}} = {operation:<{name}}  {what:<{operands}}  {result}")
-        lines += listing(body, [f"row of {x}" for x in _operands_of_rows(slot, code)], indent + "    | ") if body else []
+    for slot, operation, what, result, instruction in rows:
+        note = f"  {notes.of[slot]}" if slot in notes.of else ""
+        line = f"{indent}{'%' + str(slot):<{widths[0] + 1}} = {operation:<{widths[1]}}  {what:<{widths[2]}}  {result:<{widths[3]}}{note}"
+        lines.append(line.rstrip())
+        if instruction is not None and instruction.body is not None:
+            of_rows = [f"row of {_operand(operand, code)}" for operand in instruction.operands[: len(instruction.body.inputs)]]
+            lines += listing(instruction.body, of_rows, notes.bodies.get(slot, NO_NOTES), indent + "    | ")
     return [*lines, f"{indent}return " + " ".join(_operand(slot, code) for slot in code.outputs)]
 
 
-def _operands_of_rows(slot: int, code: Code) -> list[str]:
-    (block,) = (i for i in code.instructions if i.slot == slot)
-    assert block.body is not None
-    return [_operand(operand, code) for operand in block.operands[: len(block.body.inputs)]]
+def _formula(i: Instruction, code: Code) -> str:
+    """What an instruction does to its operands."""
+    operands = [_operand(slot, code) for slot in i.operands]
+    if i.operation not in (product, multiply_add):
+        times = [f"{i.length} times"] if i.length is not None else []
+        options = (f"{key}={value}" for key, value in i.params.items() if repr(value) not in ("False", "(False, False)"))
+        return " ".join([*times, *operands, *options])
+    a, b = (x + ".T" * flag for x, flag in zip(operands, i.params.get("transposed", (False, False)), strict=False))
+    text = f"{a} {'@' if i.operation is product else '*'} {b}"
+    text = f"{operands[-1]} * ({text})" if i.params["scaled"] else text
+    return f"{operands[2]} + {text}" if i.params["bias"] else text
 
 
 def _operand(slot: int, code: Code) -> str:
     return _literal(code.constants.get(slot)) or f"%{slot}"
-
-
-def _operands(instruction: Instruction, code: Code) -> str:
-    times = [f"{instruction.length} times"] if instruction.length is not None else []
-    options = (f"{key}={value}" for key, value in instruction.params.items() if repr(value) not in ("False", "(False, False)"))
-    return " ".join([*times, *(_operand(slot, code) for slot in instruction.operands), *options])
 
 
 def _literal(x: Any) -> str | None:

@@ -115,11 +115,13 @@ def jit(f: Callable[..., Any], static_argnames: Sequence[str] = ()) -> Callable[
         programs[key] = program
         if len(programs) > MOST_PROGRAMS:
             programs.popitem(last=False)
-        return f(*args) if program.captured else program(*args)
+        return f(*args) if program.captured else program.run([x for i, x in enumerate(leaves) if i not in static])
 
     return jitted
 
 
 def _kind(x: Any) -> Any:
     """What a program depends on of an input."""
+    if type(x) is np.ndarray:
+        return x.dtype, x.shape
     return float if type(x) is float else (np.asarray(x).dtype, np.shape(x))
