@@ -7,7 +7,7 @@ import tinymeta as tm
 from tinymeta.autodiff import tree
 from tinymeta.autodiff.blocks import run
 from tinymeta.autodiff.tensor import tensor, tracing
-from tinymeta.machine import fusion, maps, passes
+from tinymeta.machine import blocks, passes
 from tinymeta.machine.code import code_of
 from tinymeta.machine.execute import Executable
 
@@ -51,7 +51,7 @@ def traced(f, *args):
 
 def execute(code, inputs):
     """In NumPy, which is the same to the bit each time."""
-    return Executable(passes.in_bodies(maps.inline_checkpoints)(code), machine=False)(inputs, [])
+    return Executable(passes.in_bodies(blocks.inline_checkpoints)(code), machine=False)(inputs, [])
 
 
 def length(code):

@@ -79,7 +79,7 @@ def _rows(lowered: Lowered, given: list[Any], length: int | None, made: dict[int
     still = lowered._replace(row_steps=0 * lowered.row_steps)
 
     def run(table: np.ndarray) -> None:
-        run_portions(still._replace(table=table), memory, addresses, np.zeros(2, np.int64), REPETITIONS, REPETITIONS)
+        run_portions(still._replace(table=table), memory, addresses, np.zeros(3, np.int64), REPETITIONS, REPETITIONS)
 
     run(lowered.table)  # all operands are there now
     overhead = _seconds(lambda: run(lowered.table[:0]))

@@ -230,12 +230,14 @@ def run_rows(lowered: Lowered, given: Sequence[Any], length: int | None) -> list
     portion = -(-rows // PORTIONS)
     count = -(-rows // portion)
     memory = memory_of(lowered, given, count, length)
-    counters = np.zeros(2, np.int64)  # portions taken, portions done
+    counters = np.zeros(3, np.int64)  # portions taken, portions done, rows with a bad index
     work = functools.partial(run_portions, lowered, memory, addresses_of(memory), counters, rows, portion)
     if count > 1 and len(lowered.origins) * rows >= WORTH_A_THREAD:
         together(work, lambda: counters[1] < count)
     else:
         work()
+    if counters[2]:
+        raise IndexError("an array that is used as an index has an element that is out of range")
     sums, *stacked = memory[1 + len(given) :]
     total, stack = np.add.reduce(sums) if lowered.sums else sums, iter(stacked)
     outputs = [next(stack) if place is None else total[place : place + math.prod(t.shape)].reshape(t.shape)
@@ -295,6 +297,6 @@ def _interpreter(dtype: np.dtype) -> Callable[..., None]:
     from .interpreter import interpret_portions
 
     nothing = np.zeros(0, np.int64)
-    interpret_portions(np.zeros(1, dtype), nothing, nothing, nothing, nothing, np.zeros(2, np.int64), 0, 1)
+    interpret_portions(np.zeros(1, dtype), nothing, nothing, nothing, nothing, np.zeros(3, np.int64), 0, 1)
     patience.cancel()
     return interpret_portions

@@ -11,6 +11,7 @@ row that is out of range would corrupt memory without a word.
 
 import math
 
+import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
@@ -25,11 +26,13 @@ from .lower import (
     FIRST,
     FUNCTIONS_OF_ONE,
     FUNCTIONS_OF_TWO,
+    GATHER,
     MULTIPLY_ADD,
     PRODUCT,
     REDUCE,
     REST,
     RESULT,
+    SCATTER,
     SECOND,
     THIRD,
     UNARY,
@@ -40,9 +43,9 @@ from .moves import fill_row
 from .vectors import choose, lanes, load, splat, store
 
 (NEGATIVE, SQUARE, SQRT, EXP, LOG, TANH, SIGMOID, ABSOLUTE, RELU, SIGN, EXPM1, LOG1P, SIN, COS, TAN, SINH, COSH,
- ARCTAN) = range(len(FUNCTIONS_OF_ONE))  # fmt: skip
+ ARCTAN, SOFTPLUS, ERF, GAMMALN, ISFINITE, ISNAN, FLOOR, CEIL, TRUNC, RINT) = range(len(FUNCTIONS_OF_ONE))  # fmt: skip
 (ADD, SUBTRACT, MULTIPLY, DIVIDE, MAXIMUM, MINIMUM, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, EQUAL, NOT_EQUAL,
- POWER) = range(len(FUNCTIONS_OF_TWO))  # fmt: skip
+ POWER, REMAINDER, FLOOR_DIVIDE) = range(len(FUNCTIONS_OF_TWO))  # fmt: skip
 
 
 # ## Functions of one array
@@ -90,7 +93,34 @@ def rarer(function, x):
         return math.sinh(x)
     elif function == COSH:
         return math.cosh(x)
-    return math.atan(x)
+    elif function == ARCTAN:
+        return math.atan(x)
+    elif function == SOFTPLUS:
+        return max(x, 0) + math.log1p(math.exp(-abs(x)))
+    elif function == ERF:
+        return math.erf(x)
+    elif function == GAMMALN:
+        return math.lgamma(x)
+    elif function == ISFINITE:
+        return x - x == 0
+    elif function == ISNAN:
+        return x != x
+    elif function == FLOOR:
+        return np.floor(x)
+    elif function == CEIL:
+        return np.ceil(x)
+    elif function == TRUNC:
+        return np.trunc(x)
+    return np.rint(x)
+
+
+@inner
+def rarer_of_two(function, x, y):
+    if function == POWER:
+        return x**y
+    elif function == REMAINDER:
+        return np.remainder(x, y)
+    return np.floor_divide(x, y)
 
 
 # ## Functions of two arrays
@@ -149,8 +179,8 @@ def of_two(function, W, y, a, b, m, n, a_row, a_column, b_row, b_column):
     else:
         for i in range(m):
             for j in range(n):
-                x = load(W, a + i * a_row + j * a_column)
-                store(W, y + i * n + j, x ** load(W, b + i * b_row + j * b_column))
+                left, right = load(W, a + i * a_row + j * a_column), load(W, b + i * b_row + j * b_column)
+                store(W, y + i * n + j, rarer_of_two(function, left, right))
 
 
 @spliced
@@ -171,7 +201,7 @@ def operand(table, row, column, bases):
 
 @kernel
 def interpret(W, table, bases):
-    """Run all rows of a flat table once."""
+    """Run all rows of a flat table once; False if a row number in the data is one that no row has."""
     for row in range(0, len(table), WIDTH):
         family, function, n0, n1, n2 = table[row], table[row + 1], table[row + 2], table[row + 3], table[row + 4]
         y, a = operand(table, row, RESULT, bases), operand(table, row, FIRST, bases)
@@ -193,18 +223,26 @@ def interpret(W, table, bases):
                 kernels.sum_along(W, y, a, n0, n1, n2)
             elif function == 1:
                 kernels.maximum_along(W, y, a, n0, n1, n2)
-            else:
+            elif function == 2:
                 kernels.minimum_along(W, y, a, n0, n1, n2)
+            else:
+                kernels.running_sum(W, y, a, n0, n1, n2)
         elif family == COPY:
             kernels.strided_copy(W, y, a, table, row + SECOND)
         elif family == WHERE:
             where(W, y, a, operand(table, row, SECOND, bases), operand(table, row, THIRD, bases), n0)
+        elif family == GATHER or family == SCATTER:
+            numbers, apart, step = operand(table, row, SECOND, bases), table[row + REST], table[row + REST + 1]
+            move = kernels.gather if family == GATHER else kernels.scatter_add
+            if not move(W, y, a, numbers, n0, n1, n2, apart, step):
+                return False
         elif family == FILL:
             fill_row(W, y, 0, n0)
+    return True
 
 
 # ## Portions of rows
-TAKEN, DONE = 0, 1
+TAKEN, DONE, BAD = 0, 1, 2
 
 
 @intrinsic
@@ -220,7 +258,8 @@ def take(typingctx, counters, which):
 
 @kernel
 def interpret_portions(W, table, bases, row_steps, portion_steps, counters, length, portion):
-    """Run the table for portions of the rows of a map, until all are taken: one counter says how many are taken, the other how many are done.
+    """Run the table for portions of the rows of a map, until all are taken: one counter says how many are taken, one how many are done, and one
+    how many rows have met an index that is out of range.
 
     From one row to the next, and from one portion to the next, each base moves by its step.
     """
@@ -231,6 +270,7 @@ def interpret_portions(W, table, bases, row_steps, portion_steps, counters, leng
             return
         here = bases + first * row_steps + number * portion_steps
         for _ in range(first, min(first + portion, length)):
-            interpret(W, table, here)
+            if not interpret(W, table, here):
+                take(counters, BAD)
             here += row_steps
         take(counters, DONE)

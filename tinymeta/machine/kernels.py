@@ -37,7 +37,7 @@ from .vectors import (
 )
 
 __all__ = [
-    "absolute", "add", "copy", "divide", "exp", "gather", "log", "log_softmax", "maximum", "maximum_along", "minimum",
+    "absolute", "add", "axpy", "copy", "divide", "exp", "gather", "log", "log_softmax", "maximum", "maximum_along", "minimum",
     "minimum_along", "multiply", "multiply_add", "negative", "product", "relu", "scatter_add", "sigmoid", "sign", "softmax", "sqrt",
     "square", "strided_copy", "subtract", "sum_along", "tanh", "transpose",
 ]  # fmt: skip
@@ -166,16 +166,21 @@ def minimum(W, y, a, b, m, n, a_row, a_column, b_row, b_column):
 
 # ## Multiply and add, rounded once
 @kernel
-def multiply_add(W, y, d, s, a, b, m, n, d_row, d_column, a_row, a_column, b_row, b_column):
-    """y = d + s a b"""
-    scale = splat(W, load(W, s))
-    for i in range(m):
-        for j in range(0, n, lanes(W)):
-            here = min(lanes(W), n - j)
-            left = read_or_repeat(W, a + i * a_row + j * a_column, a_column, here)
-            right = read_or_repeat(W, b + i * b_row + j * b_column, b_column, here)
-            start = read_or_repeat(W, d + i * d_row + j * d_column, d_column, here)
-            write(W, y + i * n + j, fma(scale * left, right, start), here)
+def axpy(W, y, a, s, b, n):
+    """y = a + s b, with the number at the offset s."""
+    factor = splat(W, load(W, s))
+    for i in range(0, n, lanes(W)):
+        here = min(lanes(W), n - i)
+        write(W, y + i, fma(factor, read(W, b + i, here, factor), read(W, a + i, here, factor)), here)
+
+
+@kernel
+def multiply_add(W, y, a, b, c, n):
+    """y = a b + c"""
+    zero = splat(W, 0)
+    for i in range(0, n, lanes(W)):
+        here = min(lanes(W), n - i)
+        write(W, y + i, fma(read(W, a + i, here, zero), read(W, b + i, here, zero), read(W, c + i, here, zero)), here)
 
 
 # ## Reductions

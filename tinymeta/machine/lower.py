@@ -1,7 +1,7 @@
 r"""
 # From code to the machine's table
 
-The machine knows no shapes and no dtypes; it knows flat memory, and eight families of instructions on it. To lower code is
+The machine knows no shapes and no dtypes; it knows flat memory, and ten families of instructions on it. To lower code is
 to give each slot a place in memory and each instruction a row of 24 numbers:
 
     family, function, three sizes, then (base, offset) of the result and of up to three operands, then whatever else
@@ -18,17 +18,15 @@ What can't be lowered (most of what is done to integers, an operation that has n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..autodiff.operations import elementwise, indexing, products, reductions, shapes
-from ..autodiff.tensor import Operation
 from .code import Code, Instruction, Type, types_of
-from .fusion import multiply_add, product, uses
+from .fusion import uses
 
-UNARY, BINARY, WHERE, REDUCE, COPY, FILL, PRODUCT, MULTIPLY_ADD = range(8)
+UNARY, BINARY, WHERE, REDUCE, COPY, FILL, PRODUCT, MULTIPLY_ADD, GATHER, SCATTER = range(10)
 RESULT, FIRST, SECOND, THIRD, REST = 5, 7, 9, 11, 13  # columns of a row
 LEFT, RIGHT = 1, 2  # which factor of a product is stored transposed
 ZERO, ONE = 0, 1  # the first two constants
@@ -38,12 +36,13 @@ DIMENSIONS = 4  # of a strided copy
 
 FUNCTIONS_OF_ONE = [
     "negative", "square", "sqrt", "exp", "log", "tanh", "sigmoid", "absolute", "relu", "sign", "expm1", "log1p", "sin", "cos", "tan",
-    "sinh", "cosh", "arctan",
+    "sinh", "cosh", "arctan", "softplus", "erf", "gammaln", "isfinite", "isnan", "floor", "ceil", "trunc", "rint",
 ]  # fmt: skip
 FUNCTIONS_OF_TWO = [
     "add", "subtract", "multiply", "divide", "maximum", "minimum", "less", "less_equal", "greater", "greater_equal", "equal", "not_equal",
-    "power",
+    "power", "remainder", "floor_divide",
 ]  # fmt: skip
+REDUCTIONS = ["sum", "max", "min", "cumsum"]
 
 
 class Place(NamedTuple):
@@ -80,15 +79,16 @@ def lower(code: Code, summed: Sequence[bool] = ()) -> Lowered:
 
     Raises Unsupported if an instruction has to stay with NumPy.
     """
-    return _Lowering(code, summed or [False] * len(code.outputs)).result()
+    return Lowering(code, summed or [False] * len(code.outputs)).result()
 
 
-class _Lowering:
+class Lowering:
     """The state of one lowering: the rows so far, the places of the slots, the free parts of the arena."""
 
     def __init__(self, code: Code, summed: Sequence[bool]):
         self.code, self.types, self.summed = code, types_of(code), summed
         self.dtype = _common_dtype(code, self.types)
+        self.most_integers = 2 ** (np.finfo(self.dtype).nmant + 1)  # up to here, floats are exact
         self.rows: list[list[int]] = []
         self.origins: list[int] = []
         self.places: dict[int, Place] = {}
@@ -129,7 +129,9 @@ class _Lowering:
             elif self.place(slot) != place:
                 self.copy(place, self.place(slot), [size], [1], [1])
         constants = np.concatenate(self.constants)
-        inputs, captured = ([self.checked(slot) for slot in slots] for slots in (self.code.inputs, self.code.captured))
+        if any(self.is_integer(slot) for slot in self.code.outputs):
+            raise Unsupported
+        inputs, captured = ([self.type_of_given(slot) for slot in slots] for slots in (self.code.inputs, self.code.captured))
         sizes = [self.arena, constants.size, *(math.prod(t.shape) for t in (*inputs, *captured)), *self.sizes_of_outputs]
         for row in self.rows:
             check_row(row, sizes)
@@ -144,15 +146,23 @@ class _Lowering:
 
     def add(self, instruction: Instruction) -> None:
         """The rows of an instruction."""
+        from .lowerings import LOWERINGS, WITH_INTEGERS
+
         lowering = LOWERINGS.get(instruction.operation)
         if lowering is None or not isinstance(instruction.type, Type):
             raise Unsupported
         self.origin = instruction.slot
         for slot in (instruction.slot, *instruction.operands):
-            self.checked(slot)
+            if not self.is_integer(slot):
+                self.checked(slot)
+            elif slot not in self.code.constants and instruction.operation not in WITH_INTEGERS:
+                raise Unsupported
         lowering(self, instruction)
         for slot in instruction.operands:
             self.done_with(slot)
+
+    def type_of_given(self, slot: int) -> Type:
+        return self.types[slot] if self.is_integer(slot) else self.checked(slot)  # type: ignore[return-value]
 
     # ### Slots
     def checked(self, slot: int) -> Type:
@@ -164,26 +174,34 @@ class _Lowering:
             raise Unsupported
         return found
 
+    def is_integer(self, slot: int) -> bool:
+        """Whether a slot holds integers. The machine has no arithmetic for them; it can move them, compare them, and count rows with them."""
+        found = self.types[slot]
+        return isinstance(found, Type) and found.dtype.kind in "iu" and not found.weak
+
     def floats(self, slot: int) -> None:
         """Refuse a slot of truth values."""
         if self.checked(slot).dtype.kind == "b":
             raise Unsupported
 
     def shape(self, slot: int) -> tuple[int, ...]:
-        return self.checked(slot).shape
+        return self.types[slot].shape  # type: ignore[union-attr]
 
     def size(self, slot: int) -> int:
         return math.prod(self.shape(slot))
 
     def place(self, slot: int) -> Place:
         """Where a slot is; a constant is put among the constants when it is first asked for."""
-        self.checked(slot)
         if slot not in self.places:
-            value = np.ascontiguousarray(self.code.constants[slot], self.dtype).ravel()
-            self.places[slot] = Place(CONSTANTS, self.constants_size)
-            self.constants.append(value)
-            self.constants_size += value.size
+            self.places[slot] = self.constant(self.code.constants[slot])
         return self.places[slot]
+
+    def constant(self, value: Any) -> Place:
+        """A place among the constants."""
+        flat = np.ascontiguousarray(value, self.dtype).ravel()
+        self.constants.append(flat)
+        self.constants_size += flat.size
+        return Place(CONSTANTS, self.constants_size - flat.size)
 
     def new(self, instruction: Instruction) -> Place:
         """A place for a result: where the output is to be, or in the arena."""
@@ -260,10 +278,7 @@ class _Lowering:
     def broadcast(self, slot: int, shape: tuple[int, ...]) -> Place:
         """A copy of an operand in a larger shape; the caller releases it."""
         to = self.allocate(math.prod(shape))
-        mine = self.shape(slot)
-        padded = (1,) * (len(shape) - len(mine)) + mine
-        strides = [0 if n == 1 else s for n, s in zip(padded, contiguous(padded), strict=True)]
-        self.copy(to, self.place(slot), shape, contiguous(shape), strides)
+        self.copy(to, self.place(slot), shape, contiguous(shape), repeating(self.shape(slot), shape))
         return to
 
 
@@ -281,191 +296,10 @@ def contiguous(shape: Sequence[int]) -> list[int]:
     return [math.prod(shape[k + 1 :]) for k in range(len(shape))]
 
 
-# ## How each operation is lowered
-LOWERINGS: dict[Operation, Callable[[_Lowering, Instruction], None]] = {}
-
-
-def lowers(*operations: Operation) -> Callable[[Any], Any]:
-    """Decorator: this lowers these operations."""
-
-    def register(lowering: Any) -> Any:
-        LOWERINGS.update(dict.fromkeys(operations, lowering))
-        return lowering
-
-    return register
-
-
-def _named(names: Sequence[str]) -> list[Operation]:
-    return [getattr(elementwise, name) for name in names]
-
-
-@lowers(*_named(FUNCTIONS_OF_ONE))
-def _unary(state: _Lowering, i: Instruction) -> None:
-    function = FUNCTIONS_OF_ONE.index(i.operation.name)
-    state.floats(i.operands[0])
-    operand = state.place(i.operands[0])
-    state.emit(UNARY, function, [state.size(i.slot)], [state.new(i), operand])
-
-
-# The result has m rows and n columns. An operand steps through it with strides of its own: (n, 1) if it is as large, (0, 1) if it is a
-# row, (1, 0) a column, (0, 0) a number. If the operands don't agree on n, they are copied into the shape of the result first.
-@lowers(*_named(FUNCTIONS_OF_TWO))
-def _binary(state: _Lowering, i: Instruction) -> None:
-    if i.type.dtype.kind == "b" and i.operation in (elementwise.add, elementwise.subtract):  # type: ignore[union-attr]
-        raise Unsupported  # of truth values, they are something else
-    result, total = state.shape(i.slot), state.size(i.slot)
-    n, places, steps = _met(state, i.operands, result)
-    state.emit(BINARY, FUNCTIONS_OF_TWO.index(i.operation.name), [total // max(n, 1), n], [state.new(i), *places, Place(0, 0)], steps)
-    state.give_back(places, i.operands, total)
-
-
-def _met(state: _Lowering, operands: Sequence[int], result: tuple[int, ...]) -> tuple[int, list[Place], list[int]]:
-    """How operands meet in a result: the length of its rows, and each operand's place and strides."""
-    total = math.prod(result)
-    meetings = [_meeting(state.shape(slot), result) for slot in operands]
-    widths = {n for n, _ in meetings if n is not None}
-    fit = len(widths) < 2 and None not in {strides for _, strides in meetings}
-    n = (widths.pop() if widths else total) if fit else total
-    places = [state.place(slot) if fit else state.broadcast(slot, result) for slot in operands]
-    steps = [(n, 1) if not fit or strides == FULL else strides for _, strides in meetings]
-    return n, places, [step for strides in steps for step in strides]  # type: ignore[union-attr]
-
-
-@lowers(multiply_add)
-def _multiply_add(state: _Lowering, i: Instruction) -> None:
-    a, b, *rest = i.operands
-    result, total = state.shape(i.slot), state.size(i.slot)
-    operands = [a, b, rest[0]] if i.params["bias"] else [a, b]
-    n, places, steps = _met(state, operands, result)
-    if not i.params["bias"]:
-        places, steps = [*places, Place(CONSTANTS, ZERO)], [*steps, 0, 0]
-    scale = state.place(rest[-1]) if i.params["scaled"] else Place(CONSTANTS, ONE)
-    state.emit(MULTIPLY_ADD, 0, [total // max(n, 1), n], [state.new(i), *places], [*steps, *scale])
-    state.give_back(places, operands, total)
-
-
-FULL = (-1, 1)  # rows follow each other, whatever their length
-
-
-def _meeting(shape: tuple[int, ...], result: tuple[int, ...]) -> tuple[int | None, tuple[int, int] | None]:
-    """The row length that an operand asks for (None: any will do), and its strides (None: it fits in no way)."""
-    padded = (1,) * (len(result) - len(shape)) + shape
-    if padded == result:
-        return None, FULL
-    if math.prod(shape) == 1:
-        return None, (0, 0)
-    first = next(k for k, n in enumerate(padded) if n != 1)
-    last = max(k for k, n in enumerate(padded) if n != 1)
-    if padded[first:] == result[first:]:
-        return math.prod(result[first:]), (0, 1)
-    if padded[: last + 1] == result[: last + 1]:
-        return math.prod(result[last + 1 :]), (1, 0)
-    return None, None
-
-
-@lowers(elementwise.where)
-def _where(state: _Lowering, i: Instruction) -> None:
-    shape = state.shape(i.slot)
-    places = [state.place(slot) if state.shape(slot) == shape else state.broadcast(slot, shape) for slot in i.operands]
-    state.emit(WHERE, 0, [state.size(i.slot)], [state.new(i), *places])
-    state.give_back(places, i.operands, state.size(i.slot))
-
-
-@lowers(reductions.sum_, reductions.max_, reductions.min_)
-def _reduce(state: _Lowering, i: Instruction) -> None:
-    shape, axes = state.shape(i.operands[0]), i.params["axis"]
-    operand = state.place(i.operands[0])
-    function = [reductions.sum_, reductions.max_, reductions.min_].index(i.operation)
-    if not axes or 0 in shape:
-        raise Unsupported
-    p, q, r = math.prod(shape[: axes[0]]), math.prod(shape[axes[0] : axes[-1] + 1]), math.prod(shape[axes[-1] + 1 :])
-    if any(shape[k] != 1 for k in range(axes[0], axes[-1] + 1) if k not in axes):
-        raise Unsupported
-    state.emit(REDUCE, function, [p, q, r], [state.new(i), operand])
-
-
-@lowers(shapes.reshape_, elementwise.stop_gradient)
-def _same(state: _Lowering, i: Instruction) -> None:
-    state.alias(i)
-
-
-@lowers(elementwise.astype)
-def _astype(state: _Lowering, i: Instruction) -> None:
-    state.alias(i)  # truth values are numbers already, and there is one float dtype
-
-
-@lowers(shapes.broadcast_to_)
-def _broadcast_to(state: _Lowering, i: Instruction) -> None:
-    state.places[i.slot] = state.broadcast(i.operands[0], state.shape(i.slot))
-
-
-@lowers(shapes.transpose_)
-def _transpose(state: _Lowering, i: Instruction) -> None:
-    shape, axes = state.shape(i.operands[0]), i.params["axes"]
-    if [k for k in axes if shape[k] != 1] == [k for k in range(len(shape)) if shape[k] != 1]:
-        return state.alias(i)  # only axes of length 1 have moved
-    strides = contiguous(shape)
-    source, result = state.place(i.operands[0]), state.shape(i.slot)
-    state.copy(state.new(i), source, result, contiguous(result), [strides[k] for k in axes])
-
-
-@lowers(shapes.concatenate_)
-def _concatenate(state: _Lowering, i: Instruction) -> None:
-    result, axis = state.shape(i.slot), i.params["axis"]
-    sources = [state.place(slot) for slot in i.operands]
-    base, offset = state.new(i)
-    for slot, source in zip(i.operands, sources, strict=True):
-        shape = state.shape(slot)
-        state.copy(Place(base, offset), source, shape, contiguous(result), contiguous(shape))
-        offset += math.prod(shape[axis:]) if axis < len(shape) - 1 else shape[axis]
-
-
-# A basic index is a view: NumPy itself says where it starts and what its strides are.
-def _view(shape: tuple[int, ...], key: tuple[Any, ...]) -> tuple[int, tuple[int, ...], list[int]]:
-    whole = np.lib.stride_tricks.as_strided(np.empty(0, np.int8), shape, contiguous(shape))
-    view = whole[key if Ellipsis in key else (*key, ...)]  # the Ellipsis keeps a single element a view
-    start = view.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
-    return start, view.shape, list(view.strides)
-
-
-@lowers(indexing.getitem)
-def _getitem(state: _Lowering, i: Instruction) -> None:
-    if len(i.operands) > 1:
-        raise Unsupported
-    start, shape, strides = _view(state.shape(i.operands[0]), i.params["key"])
-    if [s for n, s in zip(shape, strides, strict=True) if n != 1] == [s for n, s in zip(shape, contiguous(shape), strict=True) if n != 1]:
-        return state.alias(i, start)
-    base, offset = state.place(i.operands[0])
-    state.copy(state.new(i), Place(base, offset + start), shape, contiguous(shape), strides)
-
-
-@lowers(indexing.add_at)
-def _add_at(state: _Lowering, i: Instruction) -> None:
-    if len(i.operands) > 1:
-        raise Unsupported
-    start, shape, strides = _view(i.params["shape"], i.params["key"])
-    source = state.place(i.operands[0])
-    base, offset = state.new(i)
-    state.emit(FILL, 0, [state.size(i.slot)], [Place(base, offset)])
-    state.copy(Place(base, offset + start), source, shape, strides, contiguous(shape))
-
-
-@lowers(products.matmul_, product)
-def _product(state: _Lowering, i: Instruction) -> None:
-    a, b, *rest = i.operands
-    params = {"transposed": (False, False), "bias": False, "scaled": False, **i.params}
-    if len(state.shape(a)) != 2 or len(state.shape(b)) != 2:
-        raise Unsupported
-    state.floats(i.slot)
-    m, n = state.shape(i.slot)
-    k = state.shape(a)[0 if params["transposed"][0] else 1]
-    d, d_row, d_column = Place(CONSTANTS, ZERO), 0, 0
-    if params["bias"]:
-        d, d_row, d_column = state.place(rest[0]), n if state.shape(rest[0]) == (m, n) else 0, 1
-    scale = state.place(rest[-1]) if params["scaled"] else Place(CONSTANTS, ONE)
-    operands = [state.place(a), state.place(b)]
-    transposed = params["transposed"][0] * LEFT + params["transposed"][1] * RIGHT
-    state.emit(PRODUCT, 0, [m, k, n], [state.new(i), *operands, d], [transposed, d_row, d_column, *scale])
+def repeating(shape: Sequence[int], larger: Sequence[int]) -> list[int]:
+    """The strides that repeat a row-major array of one shape in a larger one."""
+    padded = (1,) * (len(larger) - len(shape)) + tuple(shape)
+    return [0 if n == 1 else s for n, s in zip(padded, contiguous(padded), strict=True)]
 
 
 # ## The layout, checked
@@ -480,7 +314,9 @@ def check_row(row: Sequence[int], sizes: Sequence[int]) -> None:
         BINARY: lambda: [([n0, n1], [n1, 1]), ([n0, n1], rest[:2]), ([n0, n1], rest[2:4])],
         MULTIPLY_ADD: lambda: [([n0, n1], [n1, 1]), *(([n0, n1], rest[k : k + 2]) for k in (0, 2, 4))],
         WHERE: lambda: [([n0], one)] * 4,
-        REDUCE: lambda: [([n0 * n2], one), ([whole], one)],
+        REDUCE: lambda: [([whole if row[1] == REDUCTIONS.index("cumsum") else n0 * n2], one), ([whole], one)],
+        GATHER: lambda: [([n0 * n2], one), ([n0, n1, n2], [*rest[:2], 1]), ([n0], one)],
+        SCATTER: lambda: [([n0, n1, n2], [*rest[:2], 1]), ([n0 * n2], one), ([n0], one)],
         COPY: lambda: [(lengths, row[SECOND + 4 : SECOND + 8]), (lengths, row[SECOND + 8 : SECOND + 12])],
         FILL: lambda: [([n0], one)],
         PRODUCT: lambda: [([n0 * n2], one), ([n0 * n1], one), ([n1 * n2], one), ([n0, n2], rest[1:3])],

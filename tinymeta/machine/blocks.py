@@ -1,5 +1,5 @@
 r"""
-# Maps: one body, run for many rows
+# Blocks: maps and checkpoints
 
 A map costs most, so it is looked at for what it does twice, and for what it makes that nobody wants to see.
 """
