@@ -27,9 +27,10 @@ from .vectors import (
     splat_pair,
     sums_of_four,
     vload,
+    vload_like,
     vload_part,
+    vstore,
     vstore_part,
-    write,
 )
 
 ROWS = np.int64(5)  # of a tile
@@ -82,24 +83,45 @@ def tiles(W, C, A, B, D, s, m, k, columns, zero):
         a0, a1, a2 = at(A, i, 0), at(A, i + min(1, rows - 1), 0), at(A, i + min(2, rows - 1), 0)
         a3, a4 = at(A, i + min(3, rows - 1), 0), at(A, i + min(4, rows - 1), 0)
         s0 = s1 = s2 = s3 = s4 = zero
-        for p in range(k):
-            b = vload_part(W, at(B, p, 0), columns, zero)
-            s0 = fma(load(W, a0), b, s0)
-            s1 = fma(load(W, a1), b, s1)
-            s2 = fma(load(W, a2), b, s2)
-            s3 = fma(load(W, a3), b, s3)
-            s4 = fma(load(W, a4), b, s4)
-            a0, a1, a2, a3, a4 = a0 + A[2], a1 + A[2], a2 + A[2], a3 + A[2], a4 + A[2]
-        for row in range(i, i + rows):
-            finish(W, C, D, s, row, s0, columns, zero)
-            s0, s1, s2, s3 = s1, s2, s3, s4
+        p, stop, row = np.int64(0), k * A[2], B[0]
+        while p != stop:
+            b = read_row(W, row, columns, zero)
+            s0 = fma(load(W, a0 + p), b, s0)
+            s1 = fma(load(W, a1 + p), b, s1)
+            s2 = fma(load(W, a2 + p), b, s2)
+            s3 = fma(load(W, a3 + p), b, s3)
+            s4 = fma(load(W, a4 + p), b, s4)
+            p, row = p + A[2], row + B[1]
+        if rows == ROWS:
+            finish(W, C, D, s, i, s0, columns, zero)
+            finish(W, C, D, s, i + 1, s1, columns, zero)
+            finish(W, C, D, s, i + 2, s2, columns, zero)
+            finish(W, C, D, s, i + 3, s3, columns, zero)
+            finish(W, C, D, s, i + 4, s4, columns, zero)
+        else:
+            for row in range(i, i + rows):
+                finish(W, C, D, s, row, s0, columns, zero)
+                s0, s1, s2 = s1, s2, s3
 
 
 @inner
 def finish(W, C, D, s, i, total, columns, zero):
     """Write a row: D, which has a column stride of 1 or 0, plus s times the sums."""
-    d = vload_part(W, at(D, i, 0), columns, zero) if D[2] else zero + load(W, at(D, i, 0))
-    write(W, at(C, i, 0), fma(s, total, d), columns)
+    d = read_row(W, at(D, i, 0), columns, zero) if D[2] else zero + load(W, at(D, i, 0))
+    write_row(W, at(C, i, 0), fma(s, total, d), columns)
+
+
+@inner
+def read_row(W, offset, columns, zero):
+    return vload_like(W, offset, zero) if columns is None else vload_part(W, offset, columns, zero)
+
+
+@inner
+def write_row(W, offset, v, columns):
+    if columns is None:
+        vstore(W, offset, v)
+    else:
+        vstore_part(W, offset, v, columns)
 
 
 # For many rows of A it pays to copy the columns of B first, so that they lie side by side in the nearest cache, and then it doesn't
@@ -115,7 +137,9 @@ def tiled_product(W, C, A, B, D, s, m, k, n, packed):
             if packed:
                 pack(W, panel, source, terms, columns)
                 source = panel
-            if columns > lanes(W):
+            if columns == step:
+                tiles(W, from_column(C, j), A, source, from_column(D, j), s, m, terms, None, splat_pair(W, 0))
+            elif columns > lanes(W):
                 tiles(W, from_column(C, j), A, source, from_column(D, j), s, m, terms, columns, splat_pair(W, 0))
             else:
                 tiles(W, from_column(C, j), A, source, from_column(D, j), s, m, terms, columns, splat(W, 0))

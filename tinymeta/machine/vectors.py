@@ -307,6 +307,17 @@ def vload(typingctx, W, offset):
 
 
 @intrinsic
+def vload_like(typingctx, W, offset, like):
+    """As many elements as another vector has."""
+    require_offsets(offset)
+
+    def emit(context, builder, sig, args):
+        return read_vector(context, builder, pointer(context, builder, W, *args[:2]), sig.return_type)
+
+    return like(W, types.int64, like), emit
+
+
+@intrinsic
 def vstore(typingctx, W, offset, v):
     """Write all lanes."""
     require_offsets(offset)
