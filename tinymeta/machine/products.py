@@ -24,6 +24,7 @@ from .vectors import (
     load,
     scratch,
     splat,
+    splat_four,
     splat_pair,
     sums_of_four,
     vload,
@@ -54,6 +55,8 @@ def product(W, c, a, b, m, k, n, transposed, d, d_row, d_column, scale):
     by_rows, by_columns = B[2] == 1, B[1] == 1 and A[2] == 1
     if by_columns and not by_rows and m < 5:
         dot_product(W, C, A, B, D, s, m, k, n)
+    elif by_rows and m == 1:
+        row_product(W, C, A, B, D, s, k, n)
     else:
         packed = not by_rows or (m >= 32 and k >= 32 and k * n >= 4096)
         tiled_product(W, C, A, B, D, s, m, k, n, packed)
@@ -74,8 +77,30 @@ def from_column(M, j):
     return at(M, 0, j), M[1], M[2]
 
 
+# ## One row
+# There are no rows to share what is loaded, but the sums are independent: so its vectors are long.
+@spliced
+def row_product(W, C, A, B, D, s, k, n):
+    step = 4 * lanes(W)
+    for j in range(0, n - n % step, step):
+        row_tile(W, from_column(C, j), A, from_column(B, j), from_column(D, j), s, k, None, splat_four(W, 0))
+    j, columns = n - n % step, n % step
+    if columns:
+        row_tile(W, from_column(C, j), A, from_column(B, j), from_column(D, j), s, k, columns, splat_four(W, 0))
+
+
+@inner
+def row_tile(W, C, A, B, D, s, k, columns, zero):
+    total, a, end, row = zero, A[0], at(A, 0, k), B[0]
+    while a != end:
+        total = fma(load(W, a), read_row(W, row, columns, zero), total)
+        a, row = a + A[2], row + B[1]
+    finish(W, C, D, s, 0, total, columns, zero)
+
+
 # ## Tiles: vectors along the rows of B
 # One vector of B times one number of A, for each of 5 rows, for all the rows of A and as many columns as fit into a vector.
+# A loop that counted its terms would be unrolled by the compiler, with more to set up than a short sum takes: so it ends where A ends.
 @inner
 def tiles(W, C, A, B, D, s, m, k, columns, zero):
     for i in range(0, m, ROWS):

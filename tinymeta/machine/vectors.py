@@ -293,6 +293,7 @@ def vector_of(registers):
 
 splat = vector_of(1)
 splat_pair = vector_of(2)
+splat_four = vector_of(4)
 
 
 @intrinsic
