@@ -15,6 +15,7 @@ the tile is cut: rows beyond the last repeat the last one and are not stored, co
 import numpy as np
 
 from .compiling import inner, kernel, spliced
+from .maps import add_multiples
 from .moves import transpose_strided
 from .vectors import (
     SCRATCH,
@@ -50,6 +51,8 @@ def product(W, c, a, b, m, k, n, transposed, d, d_row, d_column, scale):
     A = (a, one, m) if transposed & LEFT else (a, k, one)
     B = (b, one, k) if transposed & RIGHT else (b, n, one)
     C, D, s = (c, n, one), (d, d_row, d_column), load(W, scale)
+    if k == 1:
+        return add_multiples(W, c, d, s, a, b, m, n, d_row, d_column, one, one - one, one - one, one)
     if n == 1:  # C' = D' + s B' A' has its vectors along C
         A, B, C, D, m, n = flipped(B), flipped(A), flipped(C), flipped(D), one, m
     by_rows, by_columns = B[2] == 1, B[1] == 1 and A[2] == 1

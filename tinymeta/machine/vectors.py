@@ -386,7 +386,7 @@ def at(typingctx, M, i, j):
 @inner
 def read(W, offset, count, others):
     """The first `count` lanes from memory, which may be all of them."""
-    return vload(W, offset) if count == lanes(W) else vload_part(W, offset, count, others)
+    return vload_like(W, offset, others) if count == width(others) else vload_part(W, offset, count, others)
 
 
 @inner
