@@ -99,9 +99,12 @@ def test_functions_of_two_arrays_broadcast(name, dtype, apart):
 
 
 def test_multiply_and_add(dtype, apart):
-    for n in SIZES:
-        agree("axpy", dtype, apart, [np.zeros(n), some(n), some(1), some(n)], [n], roundings=2)
-        agree("multiply_add", dtype, apart, [np.zeros(n), some(n), some(n), some(n)], [n], roundings=2)
+    for m, n in itertools.product([0, 1, 2, 5], FEW):
+        full, short = some(m, n), some(max(m, n, 1))
+        for kinds in itertools.product(BROADCASTS, repeat=3):
+            d, a, b = (full if kind == "full" else short for kind in kinds)
+            strides = [step for kind in kinds for step in BROADCASTS[kind](n)]
+            agree("multiply_add", dtype, apart, [np.zeros((m, n)), d, some(1), a, b], [m, n, *strides], roundings=2)
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -110,9 +113,9 @@ def test_a_result_may_replace_its_operand(n, dtype):
     W = x.copy()
     kernels.tanh(W, 0, 0, n)
     kernels.add(W, 0, 0, n, 1, n, n, 1, 0, 0)
-    kernels.axpy(W, 0, 0, n, 0, n)
+    kernels.multiply_add(W, 0, 0, n, 0, n, 1, n, n, 1, n, 1, 0, 0)
     y = np.tanh(x[:n]) + x[n]
-    np.testing.assert_allclose(W[:n], y + x[n] * y, rtol=0, atol=20 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(W[:n], y + x[n] * y * x[n], rtol=0, atol=20 * np.finfo(dtype).eps)
     assert W[n] == x[n]
 
 
@@ -314,12 +317,13 @@ def test_one_element_too_many_is_caught(dtype, apart):
 
 
 def test_an_error_of_a_few_roundings_too_many_is_caught(dtype, apart):
-    def wrong(W, y, a, s, b, n):
-        kernels.axpy(W, y, a, s, b, n)
-        twins.view(W, y, [n])[:] *= 1 + 8 * np.finfo(dtype).eps
+    def wrong(W, y, d, s, a, b, *strides):
+        kernels.multiply_add(W, y, d, s, a, b, *strides)
+        twins.view(W, y, [9])[:] *= 1 + 8 * np.finfo(dtype).eps
 
+    operands = [np.zeros(9), 1 + np.abs(some(9)), np.ones(1), 1 + np.abs(some(9)), np.ones(1)]
     with pytest.raises(AssertionError):
-        agree("axpy", dtype, apart, [np.zeros(9), 1 + np.abs(some(9)), np.ones(1), 1 + np.abs(some(9))], [9], 2, kernel=wrong)
+        agree("multiply_add", dtype, apart, operands, [1, 9, 9, 1, 9, 1, 0, 0], 2, kernel=wrong)
 
 
 # ## The house

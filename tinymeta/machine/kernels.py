@@ -15,17 +15,16 @@ import numpy as np
 
 from .compiling import inner, kernel, spliced
 from .elementary import exponential, logarithm, sigmoid_of, tanh_of
+from .maps import map_one, map_two, multiply_add
 from .moves import copy, gather, scatter_add, strided_copy, transpose
 from .products import product
 from .vectors import (
     choose,
-    fma,
     greatest,
     greatest_of_lanes,
     lanes,
     least,
     least_of_lanes,
-    load,
     magnitude,
     read,
     splat,
@@ -37,20 +36,13 @@ from .vectors import (
 )
 
 __all__ = [
-    "absolute", "add", "axpy", "copy", "divide", "exp", "gather", "log", "log_softmax", "maximum", "maximum_along", "minimum",
+    "absolute", "add", "copy", "divide", "exp", "gather", "log", "log_softmax", "maximum", "maximum_along", "minimum",
     "minimum_along", "multiply", "multiply_add", "negative", "product", "relu", "scatter_add", "sigmoid", "sign", "softmax", "sqrt",
     "square", "strided_copy", "subtract", "sum_along", "tanh", "transpose",
 ]  # fmt: skip
 
 
 # ## Functions of one array
-@spliced
-def map_one(function, W, y, x, n):
-    for i in range(0, n, lanes(W)):
-        here = min(lanes(W), n - i)
-        write(W, y + i, function(read(W, x + i, here, splat(W, 0))), here)
-
-
 @kernel
 def exp(W, y, x, n):
     map_one(exponential, W, y, x, n)
@@ -117,23 +109,6 @@ def relu(W, y, x, n):
 
 
 # ## Functions of two arrays
-# The result has m rows of n elements. Each operand has its own strides, which say how it is broadcast: (n, 1) for a full matrix,
-# (0, 1) for one row, (1, 0) for one column, (0, 0) for one number.
-@spliced
-def map_two(function, W, y, a, b, m, n, a_row, a_column, b_row, b_column):
-    for i in range(m):
-        for j in range(0, n, lanes(W)):
-            here = min(lanes(W), n - j)
-            left = read_or_repeat(W, a + i * a_row + j * a_column, a_column, here)
-            right = read_or_repeat(W, b + i * b_row + j * b_column, b_column, here)
-            write(W, y + i * n + j, function(left, right), here)
-
-
-@inner
-def read_or_repeat(W, offset, step, count):
-    return read(W, offset, count, splat(W, 0)) if step else splat(W, load(W, offset))
-
-
 @kernel
 def add(W, y, a, b, m, n, a_row, a_column, b_row, b_column):
     map_two(operator.add, W, y, a, b, m, n, a_row, a_column, b_row, b_column)
@@ -162,25 +137,6 @@ def maximum(W, y, a, b, m, n, a_row, a_column, b_row, b_column):
 @kernel
 def minimum(W, y, a, b, m, n, a_row, a_column, b_row, b_column):
     map_two(least, W, y, a, b, m, n, a_row, a_column, b_row, b_column)
-
-
-# ## Multiply and add, rounded once
-@kernel
-def axpy(W, y, a, s, b, n):
-    """y = a + s b, with the number at the offset s."""
-    factor = splat(W, load(W, s))
-    for i in range(0, n, lanes(W)):
-        here = min(lanes(W), n - i)
-        write(W, y + i, fma(factor, read(W, b + i, here, factor), read(W, a + i, here, factor)), here)
-
-
-@kernel
-def multiply_add(W, y, a, b, c, n):
-    """y = a b + c"""
-    zero = splat(W, 0)
-    for i in range(0, n, lanes(W)):
-        here = min(lanes(W), n - i)
-        write(W, y + i, fma(read(W, a + i, here, zero), read(W, b + i, here, zero), read(W, c + i, here, zero)), here)
 
 
 # ## Reductions

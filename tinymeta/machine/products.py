@@ -15,6 +15,7 @@ the tile is cut: rows beyond the last repeat the last one and are not stored, co
 import numpy as np
 
 from .compiling import inner, kernel, spliced
+from .maps import add_multiples
 from .moves import transpose_strided
 from .vectors import (
     SCRATCH,
@@ -24,12 +25,14 @@ from .vectors import (
     load,
     scratch,
     splat,
+    splat_four,
     splat_pair,
     sums_of_four,
     vload,
+    vload_like,
     vload_part,
+    vstore,
     vstore_part,
-    write,
 )
 
 ROWS = np.int64(5)  # of a tile
@@ -48,11 +51,15 @@ def product(W, c, a, b, m, k, n, transposed, d, d_row, d_column, scale):
     A = (a, one, m) if transposed & LEFT else (a, k, one)
     B = (b, one, k) if transposed & RIGHT else (b, n, one)
     C, D, s = (c, n, one), (d, d_row, d_column), load(W, scale)
+    if k == 1:
+        return add_multiples(W, c, d, s, a, b, m, n, d_row, d_column, one, one - one, one - one, one)
     if n == 1:  # C' = D' + s B' A' has its vectors along C
         A, B, C, D, m, n = flipped(B), flipped(A), flipped(C), flipped(D), one, m
     by_rows, by_columns = B[2] == 1, B[1] == 1 and A[2] == 1
     if by_columns and not by_rows and m < 5:
         dot_product(W, C, A, B, D, s, m, k, n)
+    elif by_rows and m == 1:
+        row_product(W, C, A, B, D, s, k, n)
     else:
         packed = not by_rows or (m >= 32 and k >= 32 and k * n >= 4096)
         tiled_product(W, C, A, B, D, s, m, k, n, packed)
@@ -73,8 +80,30 @@ def from_column(M, j):
     return at(M, 0, j), M[1], M[2]
 
 
+# ## One row
+# There are no rows to share what is loaded, but the sums are independent: so its vectors are long.
+@spliced
+def row_product(W, C, A, B, D, s, k, n):
+    step = 4 * lanes(W)
+    for j in range(0, n - n % step, step):
+        row_tile(W, from_column(C, j), A, from_column(B, j), from_column(D, j), s, k, None, splat_four(W, 0))
+    j, columns = n - n % step, n % step
+    if columns:
+        row_tile(W, from_column(C, j), A, from_column(B, j), from_column(D, j), s, k, columns, splat_four(W, 0))
+
+
+@inner
+def row_tile(W, C, A, B, D, s, k, columns, zero):
+    total, a, end, row = zero, A[0], at(A, 0, k), B[0]
+    while a != end:
+        total = fma(load(W, a), read_row(W, row, columns, zero), total)
+        a, row = a + A[2], row + B[1]
+    finish(W, C, D, s, 0, total, columns, zero)
+
+
 # ## Tiles: vectors along the rows of B
 # One vector of B times one number of A, for each of 5 rows, for all the rows of A and as many columns as fit into a vector.
+# A loop that counted its terms would be unrolled by the compiler, with more to set up than a short sum takes: so it ends where A ends.
 @inner
 def tiles(W, C, A, B, D, s, m, k, columns, zero):
     for i in range(0, m, ROWS):
@@ -82,24 +111,45 @@ def tiles(W, C, A, B, D, s, m, k, columns, zero):
         a0, a1, a2 = at(A, i, 0), at(A, i + min(1, rows - 1), 0), at(A, i + min(2, rows - 1), 0)
         a3, a4 = at(A, i + min(3, rows - 1), 0), at(A, i + min(4, rows - 1), 0)
         s0 = s1 = s2 = s3 = s4 = zero
-        for p in range(k):
-            b = vload_part(W, at(B, p, 0), columns, zero)
-            s0 = fma(load(W, a0), b, s0)
-            s1 = fma(load(W, a1), b, s1)
-            s2 = fma(load(W, a2), b, s2)
-            s3 = fma(load(W, a3), b, s3)
-            s4 = fma(load(W, a4), b, s4)
-            a0, a1, a2, a3, a4 = a0 + A[2], a1 + A[2], a2 + A[2], a3 + A[2], a4 + A[2]
-        for row in range(i, i + rows):
-            finish(W, C, D, s, row, s0, columns, zero)
-            s0, s1, s2, s3 = s1, s2, s3, s4
+        p, stop, row = np.int64(0), k * A[2], B[0]
+        while p != stop:
+            b = read_row(W, row, columns, zero)
+            s0 = fma(load(W, a0 + p), b, s0)
+            s1 = fma(load(W, a1 + p), b, s1)
+            s2 = fma(load(W, a2 + p), b, s2)
+            s3 = fma(load(W, a3 + p), b, s3)
+            s4 = fma(load(W, a4 + p), b, s4)
+            p, row = p + A[2], row + B[1]
+        if rows == ROWS:
+            finish(W, C, D, s, i, s0, columns, zero)
+            finish(W, C, D, s, i + 1, s1, columns, zero)
+            finish(W, C, D, s, i + 2, s2, columns, zero)
+            finish(W, C, D, s, i + 3, s3, columns, zero)
+            finish(W, C, D, s, i + 4, s4, columns, zero)
+        else:
+            for row in range(i, i + rows):
+                finish(W, C, D, s, row, s0, columns, zero)
+                s0, s1, s2 = s1, s2, s3
 
 
 @inner
 def finish(W, C, D, s, i, total, columns, zero):
     """Write a row: D, which has a column stride of 1 or 0, plus s times the sums."""
-    d = vload_part(W, at(D, i, 0), columns, zero) if D[2] else zero + load(W, at(D, i, 0))
-    write(W, at(C, i, 0), fma(s, total, d), columns)
+    d = read_row(W, at(D, i, 0), columns, zero) if D[2] else zero + load(W, at(D, i, 0))
+    write_row(W, at(C, i, 0), fma(s, total, d), columns)
+
+
+@inner
+def read_row(W, offset, columns, zero):
+    return vload_like(W, offset, zero) if columns is None else vload_part(W, offset, columns, zero)
+
+
+@inner
+def write_row(W, offset, v, columns):
+    if columns is None:
+        vstore(W, offset, v)
+    else:
+        vstore_part(W, offset, v, columns)
 
 
 # For many rows of A it pays to copy the columns of B first, so that they lie side by side in the nearest cache, and then it doesn't
@@ -115,7 +165,9 @@ def tiled_product(W, C, A, B, D, s, m, k, n, packed):
             if packed:
                 pack(W, panel, source, terms, columns)
                 source = panel
-            if columns > lanes(W):
+            if columns == step:
+                tiles(W, from_column(C, j), A, source, from_column(D, j), s, m, terms, None, splat_pair(W, 0))
+            elif columns > lanes(W):
                 tiles(W, from_column(C, j), A, source, from_column(D, j), s, m, terms, columns, splat_pair(W, 0))
             else:
                 tiles(W, from_column(C, j), A, source, from_column(D, j), s, m, terms, columns, splat(W, 0))

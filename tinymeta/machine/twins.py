@@ -53,12 +53,9 @@ def twin_of_two(function):
 add, subtract, multiply, divide, maximum, minimum = map(twin_of_two, (np.add, np.subtract, np.multiply, np.divide, np.maximum, np.minimum))
 
 
-def axpy(W, y, a, s, b, n):
-    view(W, y, [n])[:] = view(W, a, [n]) + view(W, s, []) * view(W, b, [n])
-
-
-def multiply_add(W, y, a, b, c, n):
-    view(W, y, [n])[:] = view(W, a, [n]) * view(W, b, [n]) + view(W, c, [n])
+def multiply_add(W, y, d, s, a, b, m, n, d_row, d_column, a_row, a_column, b_row, b_column):
+    terms = view(W, a, [m, n], [a_row, a_column]) * view(W, b, [m, n], [b_row, b_column])
+    view(W, y, [m, n])[:] = view(W, d, [m, n], [d_row, d_column]) + view(W, s, []) * terms
 
 
 # ## Products

@@ -293,6 +293,7 @@ def vector_of(registers):
 
 splat = vector_of(1)
 splat_pair = vector_of(2)
+splat_four = vector_of(4)
 
 
 @intrinsic
@@ -304,6 +305,17 @@ def vload(typingctx, W, offset):
         return read_vector(context, builder, pointer(context, builder, W, *args), sig.return_type)
 
     return vec_of(W)(W, types.int64), emit
+
+
+@intrinsic
+def vload_like(typingctx, W, offset, like):
+    """As many elements as another vector has."""
+    require_offsets(offset)
+
+    def emit(context, builder, sig, args):
+        return read_vector(context, builder, pointer(context, builder, W, *args[:2]), sig.return_type)
+
+    return like(W, types.int64, like), emit
 
 
 @intrinsic
@@ -374,7 +386,7 @@ def at(typingctx, M, i, j):
 @inner
 def read(W, offset, count, others):
     """The first `count` lanes from memory, which may be all of them."""
-    return vload(W, offset) if count == lanes(W) else vload_part(W, offset, count, others)
+    return vload_like(W, offset, others) if count == width(others) else vload_part(W, offset, count, others)
 
 
 @inner
