@@ -202,6 +202,7 @@ def operand(table, row, column, bases):
 @kernel
 def interpret(W, table, bases):
     """Run all rows of a flat table once; False if a row number in the data is one that no row has."""
+    good = True
     for row in range(0, len(table), WIDTH):
         family, function, n0, n1, n2 = table[row], table[row + 1], table[row + 2], table[row + 3], table[row + 4]
         y, a = operand(table, row, RESULT, bases), operand(table, row, FIRST, bases)
@@ -234,11 +235,13 @@ def interpret(W, table, bases):
         elif family == GATHER or family == SCATTER:
             numbers, apart, step = operand(table, row, SECOND, bases), table[row + REST], table[row + REST + 1]
             move = kernels.gather if family == GATHER else kernels.scatter_add
-            if not move(W, y, a, numbers, n0, n1, n2, apart, step):
-                return False
+            if family == GATHER:
+                good &= kernels.gather(W, y, a, numbers, n0, n1, n2, apart, step)
+            else:
+                good &= kernels.scatter_add(W, y, a, numbers, n0, n1, n2, apart, step)
         elif family == FILL:
             fill_row(W, y, 0, n0)
-    return True
+    return good
 
 
 # ## Portions of rows
@@ -270,7 +273,8 @@ def interpret_portions(W, table, bases, row_steps, portion_steps, counters, leng
             return
         here = bases + first * row_steps + number * portion_steps
         for _ in range(first, min(first + portion, length)):
-            if not interpret(W, table, here):
+            good = interpret(W, table, here)
+            if not good:
                 take(counters, BAD)
             here += row_steps
         take(counters, DONE)

@@ -37,7 +37,7 @@ from .vectors import (
 
 __all__ = [
     "absolute", "add", "copy", "divide", "exp", "gather", "log", "log_softmax", "maximum", "maximum_along", "minimum",
-    "minimum_along", "multiply", "multiply_add", "negative", "product", "relu", "scatter_add", "sigmoid", "sign", "softmax", "sqrt",
+    "minimum_along", "multiply", "multiply_add", "negative", "product", "relu", "running_sum", "scatter_add", "sigmoid", "sign", "softmax", "sqrt",
     "square", "strided_copy", "subtract", "sum_along", "tanh", "transpose",
 ]  # fmt: skip
 
@@ -193,6 +193,18 @@ def maximum_along(W, y, x, p, q, r):
 @kernel
 def minimum_along(W, y, x, p, q, r):
     reduce(least, least_of_lanes, inf, W, y, x, p, q, r)
+
+
+@kernel
+def running_sum(W, y, x, p, q, r):
+    """y[i, j, k] = x[i, 0, k] + ... + x[i, j, k]"""
+    for i in range(p):
+        for k in range(r):
+            total = load(W, x + i * q * r + k)
+            store(W, y + i * q * r + k, total)
+            for j in range(1, q):
+                total += load(W, x + (i * q + j) * r + k)
+                store(W, y + (i * q + j) * r + k, total)
 
 
 # ## Softmax

@@ -250,8 +250,9 @@ class Lowering:
         """Note one use; after the last one, the place is free."""
         root = self.roots.get(slot, slot)
         self.uses[root] -= 1
-        if self.uses[root] == 0 and self.places[root].base == ARENA:
-            self.release(self.places[root], self.size(root))
+        place = self.places.get(root)  # a constant index has none
+        if self.uses[root] == 0 and place is not None and place.base == ARENA:
+            self.release(place, self.size(root))
 
     # ### Rows
     def emit(self, family: int, function: int, sizes: Sequence[int], places: Sequence[Place], rest: Sequence[int] = ()) -> None:

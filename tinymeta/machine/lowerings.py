@@ -39,6 +39,7 @@ from .lower import (
     Place,
     Unsupported,
     contiguous,
+    repeating,
 )
 
 LOWERINGS: dict[Operation, Callable[[Lowering, Instruction], None]] = {}

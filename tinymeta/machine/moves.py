@@ -4,6 +4,8 @@ r"""
 Copies that change the order of the elements, and nothing else.
 """
 
+import numpy as np
+
 from .compiling import inner, kernel
 from .vectors import at, lanes, load, read, splat, store, transpose_tile, write
 
@@ -82,38 +84,42 @@ def copy_line(W, y, y_step, x, x_step, n):
 
 
 # ## Rows by number
-# Numbers are data, and data can be wrong: both functions look at all of them before they touch anything, and return
-# False if there is one that no row has. Negative ones count from the end.
+# Row i of x begins `apart` elements after row i - 1, and then as many steps further as the i-th number says: with apart = 0, numbers
+# choose among the same rows for each i; with the step 1 and apart = n, each i has a row of n elements of its own to choose from. The
+# numbers are data, floats like all in W, and data can be wrong: both functions look at all of them before they touch anything, and return
+# False if there is one that isn't below the bound. Negative ones count from the end.
 @inner
-def all_in_range(indices, count, rows):
+def all_in_range(W, numbers, count, bound):
     good = True
     for i in range(count):
-        good &= -rows <= indices[i] < rows
+        number = load(W, numbers + i)
+        good &= -bound <= number < bound
     return good
 
 
 @inner
-def row_number(indices, i, rows):
-    return indices[i] + rows if indices[i] < 0 else indices[i]
+def distance(W, numbers, i, bound, apart, step):
+    number = np.int64(load(W, numbers + i))
+    return i * apart + (number + bound if number < 0 else number) * step
 
 
 @kernel
-def gather(W, y, x, indices, count, rows, n):
-    """y[i] = x[indices[i]], for rows of n elements."""
-    if not all_in_range(indices, count, rows):
+def gather(W, y, x, numbers, count, bound, n, apart, step):
+    """Row i of y, n elements, is the one at x + i * apart + numbers[i] * step."""
+    if not all_in_range(W, numbers, count, bound):
         return False
     for i in range(count):
-        copy_row(W, y + i * n, x + row_number(indices, i, rows) * n, n)
+        copy_row(W, y + i * n, x + distance(W, numbers, i, bound, apart, step), n)
     return True
 
 
 @kernel
-def scatter_add(W, y, x, indices, count, rows, n):
-    """y[indices[i]] += x[i], in the order of i, for rows of n elements."""
-    if not all_in_range(indices, count, rows):
+def scatter_add(W, y, x, numbers, count, bound, n, apart, step):
+    """Row i of x, n elements, is added to the one at y + i * apart + numbers[i] * step, in the order of i."""
+    if not all_in_range(W, numbers, count, bound):
         return False
     for i in range(count):
-        to, source = y + row_number(indices, i, rows) * n, x + i * n
+        to, source = y + distance(W, numbers, i, bound, apart, step), x + i * n
         for j in range(0, n, lanes(W)):
             here = min(lanes(W), n - j)
             write(W, to + j, read(W, to + j, here, splat(W, 0)) + read(W, source + j, here, splat(W, 0)), here)

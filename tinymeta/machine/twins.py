@@ -78,6 +78,10 @@ def minimum_along(W, y, x, p, q, r):
     view(W, y, [p, r])[:] = np.min(view(W, x, [p, q, r]), axis=1, initial=np.inf)
 
 
+def running_sum(W, y, x, p, q, r):
+    view(W, y, [p, q, r])[:] = np.cumsum(view(W, x, [p, q, r]), axis=1)
+
+
 def softmax(W, y, x, m, n):
     rows = view(W, x, [m, n])
     with np.errstate(all="ignore"):
@@ -102,19 +106,21 @@ def strided_copy(W, y, x, table, entry):
     view(W, y, shape, y_strides)[:] = view(W, x, shape, x_strides)
 
 
-def all_in_range(indices, rows):
-    return bool(np.all((-rows <= indices) & (indices < rows)))
+def distances(W, numbers, count, bound, apart, step):
+    """How far the rows are from the first; None if a number is out of range."""
+    numbers = view(W, numbers, [count]).astype(int)
+    return np.arange(count) * apart + numbers % bound * step if np.all((-bound <= numbers) & (numbers < bound)) else None
 
 
-def gather(W, y, x, indices, count, rows, n):
-    if not all_in_range(indices[:count], rows):
-        return False
-    view(W, y, [count, n])[:] = view(W, x, [rows, n])[indices[:count]]
-    return True
+def gather(W, y, x, numbers, count, bound, n, apart, step):
+    found = distances(W, numbers, count, bound, apart, step)
+    for i, distance in enumerate([] if found is None else found):
+        view(W, y + i * n, [n])[:] = view(W, x + distance, [n])
+    return found is not None
 
 
-def scatter_add(W, y, x, indices, count, rows, n):
-    if not all_in_range(indices[:count], rows):
-        return False
-    np.add.at(view(W, y, [rows, n]), indices[:count], view(W, x, [count, n]))
-    return True
+def scatter_add(W, y, x, numbers, count, bound, n, apart, step):
+    found = distances(W, numbers, count, bound, apart, step)
+    for i, distance in enumerate([] if found is None else found):
+        view(W, y + distance, [n])[:] += view(W, x + i * n, [n])
+    return found is not None
