@@ -4,6 +4,8 @@ r"""
 Copies that change the order of the elements, and nothing else.
 """
 
+import numpy as np
+
 from .compiling import inner, kernel
 from .vectors import at, lanes, load, read, splat, store, transpose_tile, write
 
@@ -82,38 +84,39 @@ def copy_line(W, y, y_step, x, x_step, n):
 
 
 # ## Rows by number
-# Numbers are data, and data can be wrong: both functions look at all of them before they touch anything, and return
-# False if there is one that no row has. Negative ones count from the end.
+# The numbers of the rows are whole numbers among the elements of W. Numbers are data, and data can be wrong: both functions look at all
+# of them before they touch anything, and return False if there is one that no row has (NaN is none). Negative ones count from the end.
 @inner
-def all_in_range(indices, count, rows):
+def all_in_range(W, indices, count, rows):
     good = True
-    for i in range(count):
-        good &= -rows <= indices[i] < rows
+    for i in range(indices, indices + count):
+        good &= -rows <= load(W, i) < rows
     return good
 
 
 @inner
-def row_number(indices, i, rows):
-    return indices[i] + rows if indices[i] < 0 else indices[i]
+def row_number(W, index, rows):
+    number = np.int64(load(W, index))
+    return number + rows if number < 0 else number
 
 
 @kernel
 def gather(W, y, x, indices, count, rows, n):
     """y[i] = x[indices[i]], for rows of n elements."""
-    if not all_in_range(indices, count, rows):
+    if not all_in_range(W, indices, count, rows):
         return False
     for i in range(count):
-        copy_row(W, y + i * n, x + row_number(indices, i, rows) * n, n)
+        copy_row(W, y + i * n, x + row_number(W, indices + i, rows) * n, n)
     return True
 
 
 @kernel
 def scatter_add(W, y, x, indices, count, rows, n):
     """y[indices[i]] += x[i], in the order of i, for rows of n elements."""
-    if not all_in_range(indices, count, rows):
+    if not all_in_range(W, indices, count, rows):
         return False
     for i in range(count):
-        to, source = y + row_number(indices, i, rows) * n, x + i * n
+        to, source = y + row_number(W, indices + i, rows) * n, x + i * n
         for j in range(0, n, lanes(W)):
             here = min(lanes(W), n - j)
             write(W, to + j, read(W, to + j, here, splat(W, 0)) + read(W, source + j, here, splat(W, 0)), here)

@@ -102,19 +102,23 @@ def strided_copy(W, y, x, table, entry):
     view(W, y, shape, y_strides)[:] = view(W, x, shape, x_strides)
 
 
-def all_in_range(indices, rows):
-    return bool(np.all((-rows <= indices) & (indices < rows)))
+def row_numbers(W, indices, count, rows):
+    """The numbers that start at an offset, as integers; None if one of them is out of range."""
+    numbers = view(W, indices, [count])
+    return numbers.astype(np.int64) if np.all((-rows <= numbers) & (numbers < rows)) else None
 
 
 def gather(W, y, x, indices, count, rows, n):
-    if not all_in_range(indices[:count], rows):
+    numbers = row_numbers(W, indices, count, rows)
+    if numbers is None:
         return False
-    view(W, y, [count, n])[:] = view(W, x, [rows, n])[indices[:count]]
+    view(W, y, [count, n])[:] = view(W, x, [rows, n])[numbers]
     return True
 
 
 def scatter_add(W, y, x, indices, count, rows, n):
-    if not all_in_range(indices[:count], rows):
+    numbers = row_numbers(W, indices, count, rows)
+    if numbers is None:
         return False
-    np.add.at(view(W, y, [rows, n]), indices[:count], view(W, x, [count, n]))
+    np.add.at(view(W, y, [rows, n]), numbers, view(W, x, [count, n]))
     return True
