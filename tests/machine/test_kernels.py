@@ -222,6 +222,7 @@ def test_reductions(shape, dtype, apart):
     agree("sum_along", dtype, apart, operands, shape, roundings=30)
     agree("maximum_along", dtype, apart, operands, shape)
     agree("minimum_along", dtype, apart, operands, shape)
+    agree("running_sum", dtype, apart, [np.zeros(shape), some(*shape)], shape, roundings=30)
 
 
 @pytest.mark.parametrize("shape", [(1, 9, 1), (3, 40, 1), (2, 5, 9)])
@@ -295,18 +296,21 @@ def test_a_strided_copy_backwards(dtype):
 @pytest.mark.parametrize("n", [0, 1, 3, 8, 9, 17])
 @pytest.mark.parametrize("indices", [[], [0], [2, 0, 2, -1, 2], [-4, 3]])
 def test_gather_and_scatter(indices, n, dtype, apart):
-    indices = np.array(indices, np.int64)
     count, rows = len(indices), 4
-    agree("gather", dtype, apart, [np.zeros((count, n)), some(rows, n)], [indices, count, rows, n])
-    agree("scatter_add", dtype, apart, [some(rows, n), some(count, n)], [indices, count, rows, n])
+    agree("gather", dtype, apart, [np.zeros((count, n)), some(rows, n), indices], [count, rows, n, 0, n])
+    agree("scatter_add", dtype, apart, [some(rows, n), some(count, n), indices], [count, rows, n, 0, n])
+    of_one_row_each = some(count, rows, n)
+    agree("gather", dtype, apart, [np.zeros((count, n)), of_one_row_each, indices], [count, rows, n, rows * n, n])
+    agree("scatter_add", dtype, apart, [of_one_row_each, some(count, n), indices], [count, rows, n, rows * n, n])
 
 
-@pytest.mark.parametrize("wrong", [4, -5])
+@pytest.mark.parametrize("wrong", [4, -5, 1e30, np.nan])
 def test_a_number_that_no_row_has_is_refused_and_nothing_is_touched(wrong, dtype, apart):
-    indices = np.array([0, wrong, 1])
-    for name, operands in [("gather", [np.zeros((3, 2)), some(4, 2)]), ("scatter_add", [some(4, 2), some(3, 2)])]:
-        returned, got = memory_after(getattr(kernels, name), dtype, operands, [indices, 3, 4, 2], apart)
+    indices = [0, wrong, 1]
+    for name, operands in [("gather", [np.zeros((3, 2)), some(4, 2), indices]), ("scatter_add", [some(4, 2), some(3, 2), indices])]:
+        returned, got = memory_after(getattr(kernels, name), dtype, operands, [3, 4, 2, 0, 2], apart)
         assert returned is False
+        assert memory_after(getattr(twins, name), dtype, operands, [3, 4, 2, 0, 2], apart)[0] is False
         np.testing.assert_array_equal(got, np.concatenate(laid_out(dtype, operands, apart)[1]))
 
 

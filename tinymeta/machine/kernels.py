@@ -25,6 +25,7 @@ from .vectors import (
     lanes,
     least,
     least_of_lanes,
+    load,
     magnitude,
     read,
     splat,

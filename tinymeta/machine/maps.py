@@ -6,7 +6,7 @@ The result has m rows of n elements. Each operand has its own strides, which say
 """
 
 from .compiling import inner, kernel, spliced
-from .vectors import fma, lanes, load, read, scratch, splat_four, splat_pair, vload_like, vload_part, vstore, vstore_part, write
+from .vectors import fma, lanes, load, read, splat_four, splat_pair, vload_like, vload_part, vstore, vstore_part, write
 
 
 # ## Functions of one array
@@ -22,29 +22,24 @@ def map_one(function, W, y, x, n):
 # ## Functions of two arrays
 @spliced
 def map_two(function, W, y, a, b, m, n, a_row, a_column, b_row, b_column):
-    space = scratch(W)
+    step = 2 * lanes(W)
+    whole = n - n % step
     for i in range(m if n else 0):
-        to = y + i * n
-        left = line(W, a + i * a_row, a_column, space)
-        right = line(W, b + i * b_row, b_column, space + 2 * lanes(W))
-        whole = n - n % (2 * lanes(W))
-        for j in range(0, whole, 2 * lanes(W)):
-            x = vload_like(W, left + j * a_column, splat_pair(W, 0))
-            vstore(W, to + j, function(x, vload_like(W, right + j * b_column, splat_pair(W, 0))))
+        to, left, right = y + i * n, a + i * a_row, b + i * b_row
+        x, z = splat_pair(W, load(W, left)), splat_pair(W, load(W, right))
+        for j in range(0, whole, step):
+            vstore(W, to + j, function(along(W, left + j, a_column, None, x), along(W, right + j, b_column, None, z)))
         if n > whole:
-            x = vload_part(W, left + whole * a_column, n - whole, splat_pair(W, 0))
-            v = function(x, vload_part(W, right + whole * b_column, n - whole, splat_pair(W, 0)))
-            vstore_part(W, to + whole, v, n - whole)
+            x, z = along(W, left + whole, a_column, n - whole, x), along(W, right + whole, b_column, n - whole, z)
+            vstore_part(W, to + whole, function(x, z), n - whole)
 
 
-# Where an operand stays at one number, it is read from a vector full of it: so the loop along the line is one and the same for all.
 @inner
-def line(W, x, step, space):
-    """Where the vectors of a line are read: j elements along, at j * step."""
-    if step:
-        return x
-    vstore(W, space, splat_pair(W, load(W, x)))
-    return space
+def along(W, offset, step, count, repeated):
+    """The next elements of a line: all that a vector has (None), or so many of them; if the line stays at one number, that."""
+    if step == 0:
+        return repeated
+    return vload_like(W, offset, repeated) if count is None else vload_part(W, offset, count, repeated)
 
 
 # ## Multiply and add
@@ -56,16 +51,14 @@ def multiply_add(W, y, d, s, a, b, m, n, d_row, d_column, a_row, a_column, b_row
 
 @inner
 def add_multiples(W, y, d, s, a, b, m, n, d_row, d_column, a_row, a_column, b_row, b_column):
-    space, pair = scratch(W), 2 * lanes(W)
+    step = 2 * lanes(W)
+    whole = n - n % step
     for i in range(m if n else 0):
-        to, start = y + i * n, line(W, d + i * d_row, d_column, space)
-        left, right = line(W, a + i * a_row, a_column, space + pair), line(W, b + i * b_row, b_column, space + 2 * pair)
-        whole = n - n % pair
-        for j in range(0, whole, pair):
-            x = s * vload_like(W, left + j * a_column, splat_pair(W, 0))
-            x = fma(x, vload_like(W, right + j * b_column, x), vload_like(W, start + j * d_column, x))
-            vstore(W, to + j, x)
+        to, start, left, right = y + i * n, d + i * d_row, a + i * a_row, b + i * b_row
+        u, v, w = splat_pair(W, load(W, start)), splat_pair(W, load(W, left)), splat_pair(W, load(W, right))
+        for j in range(0, whole, step):
+            x, z = along(W, left + j, a_column, None, v), along(W, right + j, b_column, None, w)
+            vstore(W, to + j, fma(s * x, z, along(W, start + j, d_column, None, u)))
         if n > whole:
-            x = s * vload_part(W, left + whole * a_column, n - whole, splat_pair(W, 0))
-            x = fma(x, vload_part(W, right + whole * b_column, n - whole, x), vload_part(W, start + whole * d_column, n - whole, x))
-            vstore_part(W, to + whole, x, n - whole)
+            x, z = along(W, left + whole, a_column, n - whole, v), along(W, right + whole, b_column, n - whole, w)
+            vstore_part(W, to + whole, fma(s * x, z, along(W, start + whole, d_column, n - whole, u)), n - whole)
