@@ -209,7 +209,7 @@ def test_a_short_listing():
     assert re.fullmatch(r"%0 += theta\['W'\] +float64\[4, 3\]", lines[0])
     assert re.fullmatch(r"%1 += captured +float64\[3\]", lines[1])
     assert re.fullmatch(r"%\d+ += constant +float64\[4\]", lines[2])
-    assert re.search(r"multiply +%\d+ 2\.5 +float64\[4\]", str(program)), "a number stands where it is used"
+    assert re.search(r"multiply_add +%\d+ \+ %\d+ \* 2\.5 +float64\[4\]", str(program)), "a number stands where it is used"
     assert re.fullmatch(r"%\d+ += sum +%\d+ axis=\(0,\) +float64\[\]", lines[-2])
     assert re.fullmatch(r"return %\d+", lines[-1])
 
@@ -240,7 +240,7 @@ def test_the_body_of_a_block_is_indented_below_its_line():
     assert lines[outer + 1].startswith("    | %0")
     inner = next(i for i, line in enumerate(lines) if re.match(r"    \| %\d+ += map +3 times", line))
     assert lines[inner + 1].startswith("    |     | %0")
-    assert re.search(r"captured +float", str(program)), "what the body takes from outside"
+    assert re.search(r"shared +float", str(program)), "what the body takes from outside"
     bodies = [line for line in lines if line.startswith("    |     | ")]
     assert bodies[-1].split("| ")[-1].startswith("return %")
 

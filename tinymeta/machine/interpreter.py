@@ -232,13 +232,14 @@ def interpret(W, table, bases):
             kernels.strided_copy(W, y, a, table, row + SECOND)
         elif family == WHERE:
             where(W, y, a, operand(table, row, SECOND, bases), operand(table, row, THIRD, bases), n0)
-        elif family == GATHER or family == SCATTER:
-            numbers, apart, step = operand(table, row, SECOND, bases), table[row + REST], table[row + REST + 1]
-            move = kernels.gather if family == GATHER else kernels.scatter_add
-            if family == GATHER:
-                good &= kernels.gather(W, y, a, numbers, n0, n1, n2, apart, step)
-            else:
-                good &= kernels.scatter_add(W, y, a, numbers, n0, n1, n2, apart, step)
+        elif family == GATHER:
+            numbers, r = operand(table, row, SECOND, bases), row + REST
+            if not kernels.gather(W, y, a, numbers, n0, n1, n2, table[r], table[r + 1]):
+                good = False
+        elif family == SCATTER:
+            numbers, r = operand(table, row, SECOND, bases), row + REST
+            if not kernels.scatter_add(W, y, a, numbers, n0, n1, n2, table[r], table[r + 1]):
+                good = False
         elif family == FILL:
             fill_row(W, y, 0, n0)
     return good

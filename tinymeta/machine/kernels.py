@@ -200,7 +200,7 @@ def minimum_along(W, y, x, p, q, r):
 def running_sum(W, y, x, p, q, r):
     """y[i, j, k] = x[i, 0, k] + ... + x[i, j, k]"""
     for i in range(p):
-        for k in range(r):
+        for k in range(r if q else 0):
             total = load(W, x + i * q * r + k)
             store(W, y + i * q * r + k, total)
             for j in range(1, q):

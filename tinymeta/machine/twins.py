@@ -108,8 +108,9 @@ def strided_copy(W, y, x, table, entry):
 
 def distances(W, numbers, count, bound, apart, step):
     """How far the rows are from the first; None if a number is out of range."""
-    numbers = view(W, numbers, [count]).astype(int)
-    return np.arange(count) * apart + numbers % bound * step if np.all((-bound <= numbers) & (numbers < bound)) else None
+    numbers = view(W, numbers, [count])
+    good = np.all((-bound <= numbers) & (numbers < bound))
+    return np.arange(count) * apart + numbers.astype(int) % bound * step if good else None
 
 
 def gather(W, y, x, numbers, count, bound, n, apart, step):
