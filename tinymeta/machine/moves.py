@@ -88,7 +88,7 @@ def copy_line(W, y, y_step, x, x_step, n):
 # of them before they touch anything, and return False if there is one that no row has (NaN is none). Negative ones count from the end.
 @inner
 def all_in_range(W, indices, count, rows):
-    good = True
+    good, rows = True, np.int64(rows)
     for i in range(indices, indices + count):
         good &= -rows <= load(W, i) < rows
     return good
@@ -97,7 +97,7 @@ def all_in_range(W, indices, count, rows):
 @inner
 def row_number(W, index, rows):
     number = np.int64(load(W, index))
-    return number + rows if number < 0 else number
+    return number + np.int64(rows) if number < 0 else number
 
 
 @kernel
