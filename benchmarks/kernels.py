@@ -18,10 +18,12 @@ import numpy as np
 
 from tinymeta.machine import kernels
 
-PRODUCTS = [
-    ("A B", 10, 40, 40), ("A' B", 40, 10, 40), ("A' B", 10, 40, 40), ("A B'", 10, 40, 40), ("A B", 10, 40, 1), ("A B", 10, 1, 40),
-    ("A B", 5, 784, 256), ("A B", 1280, 40, 80), ("A B'", 25, 64, 5), ("A B", 64, 64, 64), ("A B'", 64, 64, 64), ("A B", 128, 128, 128),
-    ("A' B", 128, 128, 128), ("A B'", 128, 128, 128), ("A B", 256, 256, 256), ("A B", 512, 512, 512),
+PRODUCTS = [  # (form, m, k, n): of MAML's meta-gradient, of the learned optimizer, of Omniglot's network, and larger ones
+    ("A' B", 40, 10, 40), ("A B", 10, 40, 40), ("A B'", 10, 40, 40), ("A B'", 40, 40, 10), ("A' B", 1, 10, 40), ("A B", 10, 1, 40),
+    ("A' B", 40, 10, 1), ("A B", 10, 40, 1), ("A B", 1, 40, 40), ("A B", 10, 43, 80), ("A' B", 23, 10, 80), ("A B'", 10, 80, 23),
+    ("A B", 5, 784, 256), ("A B", 75, 784, 256), ("A' B", 784, 75, 256), ("A B'", 75, 256, 784), ("A B", 75, 64, 5), ("A B'", 75, 5, 64),
+    ("A B", 64, 64, 64), ("A B'", 64, 64, 64), ("A B", 128, 128, 128), ("A' B", 128, 128, 128), ("A B'", 128, 128, 128),
+    ("A B", 256, 256, 256), ("A B", 512, 512, 512),
 ]  # fmt: skip
 TRANSPOSED = {"A B": 0, "A' B": 1, "A B'": 2}
 RUNS = 15
@@ -81,7 +83,9 @@ def others(n, dtype):
     table = {name: (one, lambda f=f: f(x, out=out)) for name, f in [("exp", np.exp), ("log", np.log), ("tanh", np.tanh)]}
     table["sigmoid"] = one, lambda: 1 / (1 + np.exp(-x))
     table |= {name: (two, lambda f=f: f(x, y, out=out)) for name, f in [("add", np.add), ("divide", np.divide), ("maximum", np.maximum)]}
-    table["axpy"] = (2 * n, 0, n, n, n), lambda: np.add(x, y * x[0], out=out)
+    table["multiply_add"] = (2 * n, 0, n, 0, n, 1, n, n, 1, n, 1, n, 1), lambda: np.add(x, y[0] * x * y, out=out)
+    table["multiply_add "] = (2 * n, 0, n, n, n, 1, n, n, 1, n, 1, 0, 0), lambda: np.add(x, y[0] * y * y[0], out=out)  # by a number
+    table["add "] = (2 * n, 0, n, rows, 40, 40, 1, 0, 1), lambda: np.add(matrix, y[:40], out=out[: rows * 40].reshape(rows, 40))  # a row
     table["sum_along"] = (2 * n, 0, 1, n, 1), lambda: np.sum(x)
     table["sum_along "] = (2 * n, 0, 1, rows, 40), lambda: np.sum(matrix, axis=0)
     table["softmax"] = (2 * n, 0, rows, 40), lambda: softmax(matrix)

@@ -87,13 +87,12 @@ def copy_line(W, y, y_step, x, x_step, n):
 # Row i of x begins `apart` elements after row i - 1, and then as many steps further as the i-th number says: with apart = 0, numbers
 # choose among the same rows for each i; with the step 1 and apart = n, each i has a row of n elements of its own to choose from. The
 # numbers are data, floats like all in W, and data can be wrong: both functions look at all of them before they touch anything, and return
-# False if there is one that isn't below the bound. Negative ones count from the end.
+# False if there is one that isn't below the bound (NaN isn't). Negative ones count from the end.
 @inner
 def all_in_range(W, numbers, count, bound):
-    good = True
-    for i in range(count):
-        number = load(W, numbers + i)
-        good &= -bound <= number < bound
+    good, bound = True, np.int64(bound)
+    for i in range(numbers, numbers + count):
+        good &= -bound <= load(W, i) < bound
     return good
 
 

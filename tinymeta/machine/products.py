@@ -28,6 +28,7 @@ from .vectors import (
     splat_four,
     splat_pair,
     sums_of_four,
+    unknown,
     vload,
     vload_like,
     vload_part,
@@ -51,12 +52,12 @@ def product(W, c, a, b, m, k, n, transposed, d, d_row, d_column, scale):
     A = (a, one, m) if transposed & LEFT else (a, k, one)
     B = (b, one, k) if transposed & RIGHT else (b, n, one)
     C, D, s = (c, n, one), (d, d_row, d_column), load(W, scale)
-    if k == 1:
-        return add_multiples(W, c, d, s, a, b, m, n, d_row, d_column, one, one - one, one - one, one)
     if n == 1:  # C' = D' + s B' A' has its vectors along C
         A, B, C, D, m, n = flipped(B), flipped(A), flipped(C), flipped(D), one, m
     by_rows, by_columns = B[2] == 1, B[1] == 1 and A[2] == 1
-    if by_columns and not by_rows and m < 5:
+    if k == 1:
+        add_multiples(W, c, d, s, A[0], B[0], m, n, D[1], D[2], 1, 0, 0, 1)  # a column times a row
+    elif by_columns and not by_rows and m < 5:
         dot_product(W, C, A, B, D, s, m, k, n)
     elif by_rows and m == 1:
         row_product(W, C, A, B, D, s, k, n)
@@ -81,7 +82,7 @@ def from_column(M, j):
 
 
 # ## One row
-# There are no rows to share what is loaded, but the sums are independent: so its vectors are long.
+# Nothing that is loaded from B serves a second row. But each sum waits for its last multiply-add, so there are many at once: long vectors.
 @spliced
 def row_product(W, C, A, B, D, s, k, n):
     step = 4 * lanes(W)
@@ -103,7 +104,7 @@ def row_tile(W, C, A, B, D, s, k, columns, zero):
 
 # ## Tiles: vectors along the rows of B
 # One vector of B times one number of A, for each of 5 rows, for all the rows of A and as many columns as fit into a vector.
-# A loop that counted its terms would be unrolled by the compiler, with more to set up than a short sum takes: so it ends where A ends.
+# A loop that counted its terms would be unrolled by the compiler, with more to set up than a short sum takes: this one ends where A ends.
 @inner
 def tiles(W, C, A, B, D, s, m, k, columns, zero):
     for i in range(0, m, ROWS):
@@ -111,8 +112,8 @@ def tiles(W, C, A, B, D, s, m, k, columns, zero):
         a0, a1, a2 = at(A, i, 0), at(A, i + min(1, rows - 1), 0), at(A, i + min(2, rows - 1), 0)
         a3, a4 = at(A, i + min(3, rows - 1), 0), at(A, i + min(4, rows - 1), 0)
         s0 = s1 = s2 = s3 = s4 = zero
-        p, stop, row = np.int64(0), k * A[2], B[0]
-        while p != stop:
+        p, end, row = np.int64(0), k * A[2], B[0]
+        while p != end:
             b = read_row(W, row, columns, zero)
             s0 = fma(load(W, a0 + p), b, s0)
             s1 = fma(load(W, a1 + p), b, s1)
@@ -129,7 +130,7 @@ def tiles(W, C, A, B, D, s, m, k, columns, zero):
         else:
             for row in range(i, i + rows):
                 finish(W, C, D, s, row, s0, columns, zero)
-                s0, s1, s2 = s1, s2, s3
+                s0, s1, s2 = s1, s2, s3  # at most four
 
 
 @inner
@@ -139,6 +140,7 @@ def finish(W, C, D, s, i, total, columns, zero):
     write_row(W, at(C, i, 0), fma(s, total, d), columns)
 
 
+# `columns` is None if a vector has no more than these: then nothing is masked.
 @inner
 def read_row(W, offset, columns, zero):
     return vload_like(W, offset, zero) if columns is None else vload_part(W, offset, columns, zero)
@@ -185,33 +187,34 @@ def pack(W, panel, B, terms, columns):
 
 
 # ## Dot products: vectors along the sum
-# If B is stored transposed, its columns are contiguous, as are the rows of A. Two rows and four columns make eight sums of
+# If B is stored transposed, its columns are contiguous, as are the rows of A. One row and eight columns make eight sums of
 # vectors; at the end their lanes are added, four sums at once. The terms that don't fill a vector go first.
 @spliced
-def dot_tile(W, C, A, B, D, s, rows, k, columns, zero):
-    a0, a1 = at(A, 0, 0), at(A, min(1, rows - 1), 0)
-    b0, b1 = at(B, 0, 0), at(B, 0, min(1, columns - 1))
-    b2, b3 = at(B, 0, min(2, columns - 1)), at(B, 0, min(3, columns - 1))
-    rest = k % lanes(W)
-    x0, x1 = vload_part(W, a0, rest, zero), vload_part(W, a1, rest, zero)
-    y0, y1 = vload_part(W, b0, rest, zero), vload_part(W, b1, rest, zero)
-    y2, y3 = vload_part(W, b2, rest, zero), vload_part(W, b3, rest, zero)
-    s00, s01, s02, s03 = x0 * y0, x0 * y1, x0 * y2, x0 * y3
-    s10, s11, s12, s13 = x1 * y0, x1 * y1, x1 * y2, x1 * y3
-    for p in range(rest, k, lanes(W)):
-        x0, x1 = vload(W, a0 + p), vload(W, a1 + p)
-        y0, y1, y2, y3 = vload(W, b0 + p), vload(W, b1 + p), vload(W, b2 + p), vload(W, b3 + p)
-        s00, s01, s02, s03 = fma(x0, y0, s00), fma(x0, y1, s01), fma(x0, y2, s02), fma(x0, y3, s03)
-        s10, s11, s12, s13 = fma(x1, y0, s10), fma(x1, y1, s11), fma(x1, y2, s12), fma(x1, y3, s13)
-    first, second = sums_of_four(s00, s01, s02, s03), sums_of_four(s10, s11, s12, s13)
-    for i in range(rows):
-        finish(W, C, D, s, i, first, columns, zero)
-        first = second
+def dot_product(W, C, A, B, D, s, m, k, n):
+    for i in range(m):
+        for j in range(0, n, 8):
+            corner, start = from_column(from_row(C, i), j), from_column(from_row(D, i), j)
+            dot_tile(W, corner, at(A, i, 0), from_column(B, j), start, s, k, min(8, n - j), splat(W, 0))
 
 
 @spliced
-def dot_product(W, C, A, B, D, s, m, k, n):
-    for j in range(0, n, 4):
-        for i in range(0, m, 2):
-            corner, start = from_column(from_row(C, i), j), from_column(from_row(D, i), j)
-            dot_tile(W, corner, from_row(A, i), from_column(B, j), start, s, min(2, m - i), k, min(4, n - j), splat(W, 0))
+def dot_tile(W, C, a, B, D, s, k, columns, zero):
+    last = columns - 1
+    b0, b1, b2, b3 = at(B, 0, 0), at(B, 0, min(1, last)), at(B, 0, min(2, last)), at(B, 0, min(3, last))
+    b4, b5, b6, b7 = at(B, 0, min(4, last)), at(B, 0, min(5, last)), at(B, 0, min(6, last)), at(B, 0, min(7, last))
+    p, step = k % lanes(W), unknown(lanes(W))
+    x = vload_part(W, a, p, zero)
+    s0, s1 = x * vload_part(W, b0, p, zero), x * vload_part(W, b1, p, zero)
+    s2, s3 = x * vload_part(W, b2, p, zero), x * vload_part(W, b3, p, zero)
+    s4, s5 = x * vload_part(W, b4, p, zero), x * vload_part(W, b5, p, zero)
+    s6, s7 = x * vload_part(W, b6, p, zero), x * vload_part(W, b7, p, zero)
+    while p != k:
+        x = vload(W, a + p)
+        s0, s1 = fma(x, vload(W, b0 + p), s0), fma(x, vload(W, b1 + p), s1)
+        s2, s3 = fma(x, vload(W, b2 + p), s2), fma(x, vload(W, b3 + p), s3)
+        s4, s5 = fma(x, vload(W, b4 + p), s4), fma(x, vload(W, b5 + p), s5)
+        s6, s7 = fma(x, vload(W, b6 + p), s6), fma(x, vload(W, b7 + p), s7)
+        p += step
+    finish(W, C, D, s, 0, sums_of_four(s0, s1, s2, s3), min(4, columns), zero)
+    if columns > 4:
+        finish(W, from_column(C, 4), from_column(D, 4), s, 0, sums_of_four(s4, s5, s6, s7), columns - 4, zero)

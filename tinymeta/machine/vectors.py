@@ -280,6 +280,20 @@ def lanes(typingctx, W):
     return types.int64(W), lambda context, builder, sig, args: ir.Constant(ir.IntType(64), count)
 
 
+@intrinsic
+def unknown(typingctx, number):
+    """The same integer, but nothing the compiler can reckon with: a loop with such a step is not unrolled.
+
+    Loops over a matrix's few rows or columns are short, and to set up an unrolled one takes longer than it saves.
+    """
+
+    def emit(context, builder, sig, args):
+        integer = ir.IntType(64)
+        return builder.asm(ir.FunctionType(integer, [integer]), "", "=r,0", args, side_effect=False)
+
+    return types.int64(types.int64), emit
+
+
 def vector_of(registers):
     """An intrinsic: a vector of one or more registers with the same value everywhere."""
 
