@@ -71,7 +71,8 @@ def test_batch_norm_against_loops():
     for j in range(3):
         mean = sum(x[i, j] for i in range(4)) / 4
         variance = sum((x[i, j] - mean) ** 2 for i in range(4)) / 4
-        np.testing.assert_allclose(y[:, j], [scale[j] * (x[i, j] - mean) / (variance + 0.1) ** 0.5 + shift[j] for i in range(4)], rtol=1e-13)
+        by_hand = [scale[j] * (x[i, j] - mean) / (variance + 0.1) ** 0.5 + shift[j] for i in range(4)]
+        np.testing.assert_allclose(y[:, j], by_hand, rtol=1e-13)
 
 
 def test_batch_norm_forgets_where_a_column_was_and_how_wide():

@@ -68,7 +68,7 @@ def batch_norm(theta: Any, x: Any, epsilon: float = 1e-5) -> Any:
     r"""Each column of x with mean 0 and variance 1 over the batch's own rows, then with a scale and a shift that are learned.
 
     $$ m = \operatorname{mean}_i x_i, \qquad v = \operatorname{mean}_i (x_i - m)^2, \qquad
-       y_i = \gamma\,\frac{x_i - m}{\sqrt{v + \epsilon}} + \beta $$
+       y_i = (x_i - m)\,\frac{\gamma}{\sqrt{v + \epsilon}} + \beta $$
 
     Parameters: theta {"scale": gamma, "shift": beta}, both (columns,); x (rows, columns); epsilon, which keeps a constant column finite.
     There are no running averages: what a row becomes depends on the rows that it comes with (transductive, as in MAML's experiments).
@@ -81,7 +81,7 @@ def batch_norm(theta: Any, x: Any, epsilon: float = 1e-5) -> Any:
     """
     deviation = x - np.mean(x, axis=-2, keepdims=True)
     variance = np.mean(deviation**2, axis=-2, keepdims=True)
-    return theta["scale"] * (deviation / np.sqrt(variance + epsilon)) + theta["shift"]
+    return deviation * (theta["scale"] / np.sqrt(variance + epsilon)) + theta["shift"]
 
 
 # ## A long short-term memory
