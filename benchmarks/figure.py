@@ -18,7 +18,7 @@ def draw(rows: list[Row], sweeps: dict[str, dict[int, Row]], path: Path) -> None
     """Write the figure."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(14, 1.2 + 0.8 * max(len(rows), 5)), layout="constrained")
+    figure = Figure(figsize=(14, 2 + 0.8 * max(len(rows), 5)), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
     speed(left, rows)
     roofline(right, rows, sweeps)
@@ -52,34 +52,47 @@ def speed(ax: Any, rows: list[Row]) -> None:
                 place = i - 0.4 + (k + 0.5) * height
                 ax.barh(place, ratio - 1, height, left=1, color=color, label=name if i == 0 else None)
                 ax.annotate(f"{ratio:.2g}" if ratio < 100 else f"{ratio:.0f}", (ratio, place), (4 if ratio >= 1 else -4, 0),
-                            textcoords="offset points", va="center", ha="left" if ratio >= 1 else "right", fontsize=7)  # fmt: skip
+                            textcoords="offset points", va="center", ha="left" if ratio >= 1 else "right", fontsize=7, zorder=3,
+                            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})  # fmt: skip
     ax.axvline(1, color="black", linewidth=1)
     ax.axvline(TARGET, color="black", linestyle=":", label="the target: a third of JAX's time")
     ax.set(xscale="log", xlabel="time, as a share of that of JAX's faster form (log scale; to the left is faster)",
            title="Speed against the peers, value and gradient")  # fmt: skip
+    ax.xaxis.set_major_formatter("{x:g}")
     ax.set_yticks(range(len(rows)), [f"{row.title}  [{i}]" for i, row in enumerate(rows, 1)])
     ax.invert_yaxis()
     ax.margins(x=0.12)
-    ax.legend(fontsize=8, loc="best")
+    below(ax)
 
 
 # ## On the right: operations a second against operations a byte
 def roofline(ax: Any, rows: list[Row], sweeps: dict[str, dict[int, Row]]) -> None:
+    from matplotlib.ticker import LogLocator
+
     points = [*rows, *(row for points in sweeps.values() for row in points.values())]
     intensity = np.geomspace(min(row.program.intensity for row in points) / 3, max(row.program.intensity for row in points) * 3)
     for dtype, (marker, color, style) in DTYPES.items():
         roof = np.minimum(bandwidth() * intensity, ceiling(dtype))
         ax.plot(intensity, roof / 1e9, style, color=color, label=f"{dtype}: the best of memory and gemm")
         mine = [(i, row) for i, row in enumerate(rows, 1) if row.dtype == dtype]
-        ax.plot(*coordinates([row for _, row in mine]), marker, color=color, label=f"tinymeta jit, {dtype}")
+        ax.plot(*coordinates([row for _, row in mine]), marker, color=color, label=f"tinymeta jit, {dtype} (rows of the left)")
         for i, row in mine:
             ax.annotate(f"[{i}]", (row.program.intensity, row.flops_a_second / 1e9), (5, 4), textcoords="offset points", fontsize=8)
     for (name, points_of_one), marker in zip(sweeps.items(), ("x", "+", "1"), strict=False):
         ax.plot(*coordinates(list(points_of_one.values())), marker, linestyle=":", color="gray", linewidth=1,
                 label=f"against {name}: {', '.join(f'{value:,}' for value in points_of_one)}")  # fmt: skip
-    ax.set(xscale="log", yscale="log", xlabel="floating-point operations for each byte of arguments and arena", ylabel="GFLOP/s",
-           title="How near to the machine's best (numbers: the rows on the left)")  # fmt: skip
-    ax.legend(fontsize=8, loc="best")
+    ax.set(xscale="log", yscale="log", xlabel="floating-point operations for each byte of arguments, arena and results", ylabel="GFLOP/s",
+           title="How near to the machine's best")  # fmt: skip
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+    below(ax)
+
+
+def below(ax: Any) -> None:
+    """The legend, where it hides nothing."""
+    ax.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.1))
 
 
 def coordinates(rows: list[Row]) -> tuple[list[float], list[float]]:

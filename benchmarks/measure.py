@@ -25,7 +25,7 @@ from .workloads import Workload, as_kept_by
 
 BLOCK_SECONDS = 0.5
 BLOCKS = 5
-PATIENCE = 10.0  # seconds that an engine may take altogether; one that has had them gets no further block
+PATIENCE = 10.0  # seconds; an engine whose calls have taken that long gets no further block
 TOLERANCE = {8: 1e-10, 4: 1e-4}  # by the bytes of a number
 
 
@@ -156,12 +156,12 @@ class Made(NamedTuple):
     layout: float  # to lay it out for the machine
     flops: int
     arena_bytes: int
-    argument_bytes: int
+    outer_bytes: int  # of the arguments and the results
 
     @property
     def intensity(self) -> float:
-        """FLOP for each byte that a program reads or works in."""
-        return self.flops / (self.arena_bytes + self.argument_bytes)
+        """FLOP for each byte that a program reads, works in or writes."""
+        return self.flops / (self.arena_bytes + self.outer_bytes)
 
 
 def programs(workload: Workload, patience: float = 1.0) -> Made:
@@ -173,8 +173,8 @@ def programs(workload: Workload, patience: float = 1.0) -> Made:
         traced, program = seconds(tm.trace, function, *workload.arguments)
         times.append((traced, seconds(lambda program=program: program.executable)[0]))
     trace, layout = (statistics.median(column) for column in zip(*times, strict=True))
-    arguments = sum(np.asarray(x).nbytes for x in tm.tree.flatten(workload.arguments)[0])
-    return Made(trace, layout, program.flops, program.arena_bytes, arguments)
+    outside = tm.tree.flatten((workload.arguments, program(*workload.arguments)))[0]
+    return Made(trace, layout, program.flops, program.arena_bytes, sum(np.asarray(x).nbytes for x in outside))
 
 
 # ## Memory

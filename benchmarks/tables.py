@@ -89,9 +89,9 @@ def programs(rows: list[Row]) -> str:
     return f"""## tinymeta's programs, beside the best that the machine can do
 
 The arena is what each thread works in; 0 means that NumPy runs the program. A FLOP is counted for each element of an element-wise
-operation, whatever it costs (a tanh counts as one), and two for each multiply-add of a product. The bytes are those of the arguments and of
-one arena. gemm is NumPy's product of two matrices of 1024 x 1024 on all cores, measured in the same run; a copy in memory moves
-{bandwidth() / 1e9:.0f} GB/s, read and written.
+operation, whatever it costs (a tanh counts as one), and two for each multiply-add of a product. The bytes are those of the arguments,
+the results and one arena. gemm is NumPy's product of two matrices of 1024 x 1024 on all cores, measured in the same run; a copy in
+memory moves {bandwidth() / 1e9:.0f} GB/s, read and written.
 
 {markdown(head, *lines)}"""
 
