@@ -53,9 +53,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def measured_sweep(title: str, points: dict[int, Callable[[], Workload]]) -> dict[int, Row]:
     """tinymeta's program and JAX's forms."""
-    log(f"against {title}")
     rows = {}
     for value, make in points.items():
+        log(f"against {title}: {value:,}")
         unrolled = title != "the number of inner steps" or value <= MOST_UNROLLED
         rows[value] = measured(make, log, ("tinymeta jit", "JAX scan", *["JAX unrolled"] * unrolled))
     return rows
