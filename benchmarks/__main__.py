@@ -1,118 +1,75 @@
-"""`python -m benchmarks`: all workloads, checked to agree and then timed by turns, as Markdown tables in `benchmarks/RESULTS.md`.
+"""`python -m benchmarks`: all workloads, checked to agree, timed by turns, and written to `benchmarks/RESULTS.md` and `results.png`.
 
-It takes about five minutes. Engines that are not installed are skipped by name.
+It takes about ten minutes. Engines that are not installed are skipped by name.
 """
 
+import argparse
 import functools
-import importlib.metadata
-import os
-import platform
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from . import workloads
-from .measure import BLOCK_SECONDS, BLOCKS, Timing, cold_processes, compare, share_of_jax, tracing
+from . import figure, tables, workloads
+from .measure import Row, measured
 from .workloads import Workload
 
-RESULTS = Path(__file__).parent / "RESULTS.md"
-LIBRARIES = ("tinymeta", "numpy", "numba", "jax", "jaxlib", "autograd")
-INNER_STEPS, SMALL_STEP = (1, 10, 100), 0.001
-log = functools.partial(print, flush=True)
+FOLDER = Path(__file__).parent
+ROWS = [
+    *(functools.partial(workloads.maml, steps, dtype) for steps in (1, 5) for dtype in (np.float64, np.float32)),
+    functools.partial(workloads.omniglot, np.float32),
+    functools.partial(workloads.learned_optimizer, np.float32),
+    functools.partial(workloads.hessian, np.float64),
+]
+# The learning rate is small where there are many steps: with 0.01 a hundred steps are chaotic, and moving the parameters by 1e-15 changes
+# the gradient altogether.
+SWEEPS = {
+    "the number of inner steps": {k: functools.partial(workloads.maml, k, np.float64, lr=1e-4) for k in (1, 10, 100, 1000)},
+    "the number of tasks": {k: functools.partial(workloads.maml, 1, np.float64, tasks=k) for k in (1, 5, 25, 100, 400)},
+    "the width of the layers": {k: functools.partial(workloads.maml, 1, np.float64, width=k) for k in (10, 40, 160, 640)},
+}
+PROCESSES = "new process"
+MOST_UNROLLED = 10  # steps; with more, JAX would compile for minutes
+log: Callable[[str], None] = functools.partial(print, flush=True)
 
 
-def main() -> None:
-    rows = [workloads.maml(steps, dtype) for steps in (1, 5) for dtype in (np.float64, np.float32)]
-    rows += [workloads.learned_optimizer(np.float32), workloads.hessian(np.float64)]
-    text = "\n\n".join([heading(), table_of_engines(rows), table_of_steps(), table_of_processes()])
-    RESULTS.write_text(text + "\n")
-    log(f"\n{text}\n\nwritten to {RESULTS.name}")
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    names = [*(make().title for make in ROWS), *SWEEPS, PROCESSES]
+    listed = f"The names are: {'; '.join(names)}"
+    parser.add_argument("--only", metavar="NAME", default="", help=f"only what has NAME in its name, and write no file. {listed}")
+    name = parser.parse_args(arguments).only
+    if not any(name in known for known in names):
+        parser.error(f"nothing has {name!r} in its name. {listed}")
+    rows = [measured(make, log) for make in ROWS if name in make().title]
+    sweeps = {title: measured_sweep(title, points) for title, points in SWEEPS.items() if name in title}
+    text = report(rows, sweeps, processes=name in PROCESSES)
+    log(f"\n{text}")
+    if not name:
+        (FOLDER / "RESULTS.md").write_text(text + "\n")
+        figure.draw(rows, sweeps, FOLDER / "results.png")
+        log("\nwritten to RESULTS.md and results.png")
 
 
-def heading() -> str:
-    return f"""# Benchmarks
-
-Made by `python -m benchmarks`, with OPENBLAS_NUM_THREADS {os.environ.get("OPENBLAS_NUM_THREADS", "not set")}, on {os.cpu_count()} cores \
-({platform.machine()}), with {", ".join([f"Python {platform.python_version()}", *map(version, LIBRARIES)])}.
-
-All engines of a workload compute the same, which is checked first: value and every gradient within 1e-10 (float64) or 1e-4 (float32).
-Then they run by turns, in {BLOCKS} rounds of blocks of {BLOCK_SECONDS:g} s (at least one call). A time is the median over the rounds of a
-block's median call; a ratio is the median over the rounds of the ratio to JAX's faster form. The machine may be in use by others: compare
-within a workload."""
+def measured_sweep(title: str, points: dict[int, Callable[[], Workload]]) -> dict[int, Row]:
+    """tinymeta's program and JAX's forms."""
+    rows = {}
+    for value, make in points.items():
+        log(f"against {title}: {value:,}")
+        unrolled = title != "the number of inner steps" or value <= MOST_UNROLLED
+        rows[value] = measured(make, log, ("tinymeta jit", "JAX scan", *["JAX unrolled"] * unrolled))
+    return rows
 
 
-def version(library: str) -> str:
-    try:
-        return f"{library} {importlib.metadata.version(library)}"
-    except importlib.metadata.PackageNotFoundError:
-        return f"{library} (not installed)"
-
-
-def markdown(*rows: tuple[str, ...]) -> str:
-    """A table; numbers, which are all but the first column, to the right."""
-    head, *body = (f"| {' | '.join(row)} |" for row in rows)
-    return "\n".join([head, "|---" + "|---:" * (len(rows[0]) - 1) + "|", *body])
-
-
-def milliseconds(seconds: float) -> str:
-    return f"{1e3 * seconds:,.{2 if seconds < 0.1 else 0}f}"
-
-
-# ## The tables
-def table_of_engines(rows: list[Workload]) -> str:
-    lines = [("workload", "engine", "median, ms", "fastest and slowest block, ms", "of JAX's time", "first call, s")]
-    for workload in rows:
-        log(f"{workload.name}, {workload.dtype}")
-        timings = compare(workload, log)
-        lines += [(f"{workload.name}, {workload.dtype}", *line(timings, engine)) for engine in timings]
-    return f"""## Value and gradient
-
-MAML: a 1-40-40-1 tanh network, {workloads.TASKS} tasks of 10 + 10 points, gradient through the steps. "By hand" is one source for
-tinymeta's eager engine and for autograd, with the tasks as an axis of every array; "vmap" runs eagerly too, one task after the other. The
-LSTM optimizer has one layer of 20 and optimises {workloads.PROBLEMS} ten-dimensional quadratics; second derivatives are dropped. The
-Hessian is that of one task's inner loss, for the same network.
-
-""" + markdown(*lines)
-
-
-def line(timings: dict[str, Timing | None], engine: str) -> tuple[str, ...]:
-    timing, ratio = timings[engine], share_of_jax(timings, engine)
-    if timing is None:
-        return engine, "not installed", "", "", ""
-    spread = f"{milliseconds(min(timing.blocks))} - {milliseconds(max(timing.blocks))}"
-    return engine, milliseconds(timing.median), spread, "" if ratio is None else f"{ratio:.2f}", f"{timing.first:.2f}"
-
-
-def table_of_steps() -> str:
-    """tinymeta's program and JAX's `lax.scan`; unrolled, JAX would compile for minutes.
-
-    The learning rate is small. With 0.01 a hundred steps are chaotic: moving the parameters by 1e-15 changes the gradient altogether.
-    """
-    lines = [("inner steps", "trace, ms", "layout, ms", "tinymeta jit, ms", "JAX scan, ms", "JAX scan, first call, s")]
-    for steps in INNER_STEPS:
-        workload = workloads.maml(steps, np.float64, lr=SMALL_STEP)
-        log(f"cost of {workload.name}")
-        timed = {name: workload.engines[name] for name in ("tinymeta jit", "JAX scan")}
-        timings = compare(workload._replace(engines=timed), log)
-        traced, laid_out = tracing(workloads.maml_of_tinymeta(steps, SMALL_STEP), *workload.arguments)
-        of_jax = timings["JAX scan"]
-        peer = ("", "") if of_jax is None else (milliseconds(of_jax.median), f"{of_jax.first:.2f}")
-        lines.append((str(steps), milliseconds(traced), milliseconds(laid_out), milliseconds(timings["tinymeta jit"].median), *peer))
-    return f"## Against the number of inner steps (MAML, float64, learning rate {SMALL_STEP})\n\n" + markdown(*lines)
-
-
-def table_of_processes() -> str:
-    log("cold processes")
-    times = cold_processes()
-    alone = times["Python alone"]
-    lines = [(name, milliseconds(time), milliseconds(time - alone)) for name, time in times.items()]
-    return f"""## From a new process
-
-From start to end of the process, with Numba's cache on disk warm. The meta-gradient is that of MAML with 1 step, tracing included.
-
-{markdown(("process", "ms", "ms, without Python's own"), *lines)}
-
-`import tinymeta` takes {(times["import tinymeta"] - alone) / (times["import numpy"] - alone):.2f} times as long as `import numpy`."""
+def report(rows: list[Row], sweeps: dict[str, dict[int, Row]], processes: bool) -> str:
+    parts = [tables.heading()]
+    if rows:
+        parts += [tables.engines(rows), tables.programs(rows)]
+    parts += [tables.sweep(title, points) for title, points in sweeps.items()]
+    if processes:
+        log("new processes")
+        parts.append(tables.processes())
+    return "\n\n".join(parts)
 
 
 if __name__ == "__main__":

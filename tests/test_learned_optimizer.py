@@ -100,12 +100,25 @@ def test_without_a_start_there_is_an_error_that_says_what_to_write(both):
 # ## The update rule
 def test_an_update_by_hand():
     phi, loss, g = np.array([1.0, -2.0]), 5.0, np.array([0.3, 0.4])
-    h, c = np.full((2, HIDDEN), 0.1), np.full((2, HIDDEN), 0.2)
-    delta, state = learned_optimizer.update(WEIGHTS, phi, loss, g, (h, c))
+    below, above = (rng.standard_normal((2, 2, HIDDEN)) for _ in range(2))  # (h, c) of the two layers
+    delta, state = learned_optimizer.update(WEIGHTS, phi, loss, g, [tuple(below), tuple(above)])
     for i in range(2):  # coordinate by coordinate
-        h_i, c_i = nn.lstm_cell(WEIGHTS["lstm"], np.array([[phi[i], loss, g[i]]]), (h[i : i + 1], c[i : i + 1]))
-        np.testing.assert_allclose(delta[i], 0.1 * (h_i @ WEIGHTS["output"]["W"] + WEIGHTS["output"]["b"])[0, 0], rtol=1e-14)
-        np.testing.assert_allclose((state[0][i], state[1][i]), (h_i[0], c_i[0]), rtol=1e-14)
+        first = nn.lstm_cell(WEIGHTS["lstm"][0], np.array([[phi[i], loss, g[i]]]), below[:, i : i + 1])
+        second = nn.lstm_cell(WEIGHTS["lstm"][1], first[0], above[:, i : i + 1])
+        np.testing.assert_allclose(delta[i], 0.1 * (second[0] @ WEIGHTS["output"]["W"] + WEIGHTS["output"]["b"])[0, 0], rtol=1e-14)
+        for new, by_hand in zip(state, (first, second), strict=True):
+            np.testing.assert_allclose([new[0][i], new[1][i]], [by_hand[0][0], by_hand[1][0]], rtol=1e-14)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_any_number_of_layers(layers):
+    weights = learned_optimizer.initialize(np.random.default_rng(3), hidden=2, layers=layers)
+    assert [layer["W"].shape for layer in weights["lstm"]] == [(5, 8), *[(4, 8)] * (layers - 1)]
+    assert len(learned_optimizer.initial_state(weights, START)) == layers
+    F = learned_optimizer.objective(PROBLEM, steps=3, second_derivatives=True)
+    gradient = tm.grad(F)(weights, TASK)
+    assert relative_error(gradient, approximate_gradient(lambda theta: F(theta, TASK), weights)) < 1e-12
+    assert all(np.any(layer["W"]) for layer in gradient["lstm"])
 
 
 def test_coordinates_share_the_weights_and_keep_their_own_states():
@@ -122,16 +135,17 @@ def test_coordinates_share_the_weights_and_keep_their_own_states():
 def test_the_state_is_carried_from_step_to_step():
     """On a constant loss only the state can make two updates differ; and it starts at zero."""
     constant = lambda phi: 0.0 * np.sum(phi)
-    weights = WEIGHTS | {"lstm": {"W": WEIGHTS["lstm"]["W"] * np.concatenate([np.zeros((1, 1)), np.ones((2 + HIDDEN, 1))]),
-                                  "b": WEIGHTS["lstm"]["b"] + 0.5}}  # blind to phi itself  # fmt: skip
+    first, second = WEIGHTS["lstm"]
+    blind = {"W": first["W"] * np.concatenate([np.zeros((1, 1)), np.ones((2 + HIDDEN, 1))]), "b": first["b"] + 0.5}  # to phi itself
+    weights = WEIGHTS | {"lstm": [blind, second]}
     phis = [learned_optimizer.unroll(weights, constant, START, steps=k, second_derivatives=True)[0] for k in range(4)]
     moves = [before - after for before, after in pairwise(phis)]
     assert phis[0].tolist() == START.tolist()
     assert np.abs(moves[1] - moves[0]).min() > 1e-4 and np.abs(moves[2] - moves[1]).min() > 1e-4
-    h, c = learned_optimizer.initial_state(weights, START)
-    assert h.shape == c.shape == (N, HIDDEN) and not h.any() and not c.any()
-    first, _ = learned_optimizer.update(weights, START, 0.0, np.zeros(N), (h, c))
-    np.testing.assert_allclose(moves[0], first, rtol=1e-13)
+    state = learned_optimizer.initial_state(weights, START)
+    assert all(h.shape == c.shape == (N, HIDDEN) and not h.any() and not c.any() for h, c in state)
+    move, _ = learned_optimizer.update(weights, START, 0.0, np.zeros(N), state)
+    np.testing.assert_allclose(moves[0], move, rtol=1e-13)
 
 
 def test_the_losses_on_the_way():

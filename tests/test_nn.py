@@ -64,6 +64,28 @@ def test_an_mlp_of_one_layer_is_affine():
     assert nn.mlp([{"W": np.array([[2.0]]), "b": np.array([-7.0])}], np.array([[3.0]])).tolist() == [[-1.0]]
 
 
+def test_batch_norm_against_loops():
+    generator = np.random.default_rng(0)
+    x, scale, shift = generator.standard_normal((4, 3)), generator.standard_normal(3), generator.standard_normal(3)
+    y = nn.batch_norm({"scale": scale, "shift": shift}, x, epsilon=0.1)
+    for j in range(3):
+        mean = sum(x[i, j] for i in range(4)) / 4
+        variance = sum((x[i, j] - mean) ** 2 for i in range(4)) / 4
+        by_hand = [scale[j] * (x[i, j] - mean) / (variance + 0.1) ** 0.5 + shift[j] for i in range(4)]
+        np.testing.assert_allclose(y[:, j], by_hand, rtol=1e-13)
+
+
+def test_batch_norm_forgets_where_a_column_was_and_how_wide():
+    x, theta = np.random.default_rng(0).standard_normal((5, 2)), {"scale": np.ones(2), "shift": np.zeros(2)}
+    np.testing.assert_allclose(nn.batch_norm(theta, 100 * x + 7, epsilon=0), nn.batch_norm(theta, x, epsilon=0), rtol=1e-12)
+    assert not nn.batch_norm(theta, np.ones((3, 2))).any()  # a constant column is finite
+
+
+def test_batch_norm_takes_each_batch_of_a_stack_for_itself():
+    x, theta = np.random.default_rng(0).standard_normal((2, 4, 3)), {"scale": np.ones(3), "shift": np.zeros(3)}
+    np.testing.assert_array_equal(nn.batch_norm(theta, x)[1], nn.batch_norm(theta, x[1]))
+
+
 def test_an_lstm_against_loops():
     generator = np.random.default_rng(0)
     rows, inputs, hidden = 2, 3, 4
@@ -119,3 +141,9 @@ def test_the_derivative_of_an_lstm():
     theta, x = nn.initialize_lstm(generator, 2, 2), generator.standard_normal((3, 2))
     state = (generator.standard_normal((3, 2)), generator.standard_normal((3, 2)))
     assert tm.check_grad(nn.lstm_cell, theta, x, state)
+
+
+def test_the_derivative_of_batch_norm():
+    generator = np.random.default_rng(0)
+    theta = {"scale": generator.standard_normal(2), "shift": generator.standard_normal(2)}
+    assert tm.check_grad(nn.batch_norm, theta, generator.standard_normal((4, 2)))

@@ -7,8 +7,9 @@ $\theta$; what it updates are the task's parameters $\phi$. In each step it is s
 $$ g_t = \nabla_\phi L(\phi_t), \qquad (\Delta\phi_t, s_{t+1}) = U_\theta(\phi_t, L_t, g_t, s_t), \qquad
    \phi_{t+1} = \phi_t - \Delta\phi_t. $$
 
-$U_\theta$ is *coordinatewise*: one LSTM with the same weights for every coordinate of $\phi$, each with a state of its own. So it can
-be applied to any number of parameters. It is trained on the query loss after the steps on the support set,
+$U_\theta$ is *coordinatewise*: LSTM layers, one upon the other, with the same weights for every coordinate of $\phi$, each coordinate
+with a state of its own. So it can be applied to any number of parameters. It is trained on the query loss after the steps on the
+support set,
 
 $$ F(\theta) = f(\phi_K(\theta)), $$
 
@@ -32,29 +33,31 @@ from .autodiff import Tensor, ravel, stop_gradient, tree, value_and_grad
 from .autodiff.reverse import between
 from .bilevel import Bilevel, Info, MetaGradient
 
+State = list[tuple[Any, Any]]  # (h, c) of each layer
 OUTPUT_SCALE = 0.1  # of the update, so that an untrained network does little harm
 
 
-def initialize(rng: np.random.Generator, hidden: int = 20) -> dict[str, Any]:
-    """Weights of the update rule: an LSTM with 3 inputs (phi, L, g) and `hidden` units, and a linear output.
+def initialize(rng: np.random.Generator, hidden: int = 20, layers: int = 2) -> dict[str, Any]:
+    """Weights of the update rule: LSTM layers of `hidden` units, the first with 3 inputs (phi, L, g), and a linear output.
 
-    >>> initialize(np.random.default_rng(0))["lstm"]["W"].shape
-    (23, 80)
+    >>> [layer["W"].shape for layer in initialize(np.random.default_rng(0))["lstm"]]
+    [(23, 80), (40, 80)]
     """
-    return {"lstm": nn.initialize_lstm(rng, 3, hidden), "output": nn.initialize_mlp(rng, (hidden, 1))[0]}
+    inputs = [3] + [hidden] * (layers - 1)
+    return {"lstm": [nn.initialize_lstm(rng, n, hidden) for n in inputs], "output": nn.initialize_mlp(rng, (hidden, 1))[0]}
 
 
-def initial_state(theta: Any, phi: Any) -> tuple[Any, Any]:
-    """(h, c), both zero, of shape (n, hidden) for phi of shape (n,).
+def initial_state(theta: Any, phi: Any) -> State:
+    """(h, c) of each layer, all zero, of shape (n, hidden) for phi of shape (n,).
 
-    >>> initial_state(initialize(np.random.default_rng(0)), np.ones(5))[0].shape
-    (5, 20)
+    >>> [(h.shape, c.shape) for h, c in initial_state(initialize(np.random.default_rng(0)), np.ones(5))]
+    [((5, 20), (5, 20)), ((5, 20), (5, 20))]
     """
     zero = np.zeros((np.size(phi), np.shape(theta["output"]["W"])[0]), phi.dtype)
-    return zero, zero
+    return [(zero, zero) for _ in theta["lstm"]]
 
 
-def update(theta: Any, phi: Any, loss: Any, g: Any, state: tuple[Any, Any]) -> tuple[Any, tuple[Any, Any]]:
+def update(theta: Any, phi: Any, loss: Any, g: Any, state: State) -> tuple[Any, State]:
     r"""$U_\theta$: the update $\Delta\phi$ of shape (n,) and the new state, from phi and g of shape (n,) and a scalar loss.
 
     >>> theta = initialize(np.random.default_rng(0))
@@ -65,11 +68,15 @@ def update(theta: Any, phi: Any, loss: Any, g: Any, state: tuple[Any, Any]) -> t
     """
     # One row for each coordinate i: $x_i = (\phi_i, L, g_i)$.
     x = np.stack([phi, loss * np.ones_like(phi), g], axis=1)
+    # Layer by layer, each sees what the one below it puts out, $x \leftarrow h'$:
     # $$ (h', c') = \mathrm{LSTM}_\theta(x, (h, c)) $$
-    h, c = nn.lstm_cell(theta["lstm"], x, state)
+    new_state = []
+    for layer, (h, c) in zip(theta["lstm"], state, strict=True):
+        x, c = nn.lstm_cell(layer, x, (h, c))
+        new_state.append((x, c))
     # $$ \Delta\phi = 0.1\,(h' w + b) $$
-    delta = OUTPUT_SCALE * (h @ theta["output"]["W"] + theta["output"]["b"])
-    return delta[:, 0], (h, c)
+    delta = OUTPUT_SCALE * (x @ theta["output"]["W"] + theta["output"]["b"])
+    return delta[:, 0], new_state
 
 
 def unroll(theta: Any, loss: Callable[[Any], Any], phi: Any, *, steps: int, second_derivatives: bool) -> tuple[Any, list[Any]]:

@@ -63,6 +63,27 @@ def mlp(theta: Sequence[Any], x: Any, activation: Callable[[Any], Any] = relu) -
     return x @ last["W"] + last["b"]
 
 
+# ## Batch normalisation
+def batch_norm(theta: Any, x: Any, epsilon: float = 1e-5) -> Any:
+    r"""Each column of x with mean 0 and variance 1 over the batch's own rows, then with a scale and a shift that are learned.
+
+    $$ m = \operatorname{mean}_i x_i, \qquad v = \operatorname{mean}_i (x_i - m)^2, \qquad
+       y_i = (x_i - m)\,\frac{\gamma}{\sqrt{v + \epsilon}} + \beta $$
+
+    Parameters: theta {"scale": gamma, "shift": beta}, both (columns,); x (rows, columns); epsilon, which keeps a constant column finite.
+    There are no running averages: what a row becomes depends on the rows that it comes with (transductive, as in MAML's experiments).
+    Source: Ioffe & Szegedy (2015).
+
+    >>> theta = {"scale": np.array([1.0, 2.0]), "shift": np.array([0.0, 5.0])}
+    >>> batch_norm(theta, np.array([[1.0, 30.0], [3.0, 10.0]])).round(3)
+    array([[-1.,  7.],
+           [ 1.,  3.]])
+    """
+    deviation = x - np.mean(x, axis=-2, keepdims=True)
+    variance = np.mean(deviation**2, axis=-2, keepdims=True)
+    return deviation * (theta["scale"] / np.sqrt(variance + epsilon)) + theta["shift"]
+
+
 # ## A long short-term memory
 def initialize_lstm(rng: np.random.Generator, inputs: int, hidden: int) -> dict[str, np.ndarray]:
     """Parameters for `lstm_cell`; the forget gate's bias is 1, so that at first the cell remembers.
