@@ -73,7 +73,11 @@ def _(c_bar, c, a):
 
 
 # $$ c = a, \qquad dc = da $$
-identity = elementwise(np.positive, "identity")
+# A node of its own, over the same data.
+@implements(np.positive)
+@operation
+def identity(a):
+    return a
 
 
 @identity.rule
