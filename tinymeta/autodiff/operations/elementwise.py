@@ -188,7 +188,7 @@ tan = elementwise(np.tan)
 
 @tan.rule
 def _(c_bar, c, a):
-    return (c_bar * (1 + c * c),)
+    return (c_bar * (1 + c**2),)
 
 
 # $$ c = \sinh a, \qquad dc = \cosh a\,da $$
@@ -215,7 +215,7 @@ tanh = elementwise(np.tanh)
 
 @tanh.rule
 def _(c_bar, c, a):
-    return (c_bar * (1 - c * c),)
+    return (c_bar * (1 - c**2),)
 
 
 # $$ c = \arctan a, \qquad dc = \frac{da}{1 + a^2} $$
