@@ -19,10 +19,9 @@ import numpy as np
 from ..tensor import OPERATIONS, implements, operation
 
 
-def elementwise(ufunc, name=""):
+def elementwise(ufunc):
     """An operation whose forward is one of NumPy's universal functions, registered for it."""
-    made = operation(ufunc, name)
-    OPERATIONS[ufunc] = made
+    OPERATIONS[ufunc] = made = operation(ufunc)
     return made
 
 
@@ -74,10 +73,7 @@ def _(c_bar, c, a):
 
 # $$ c = a, \qquad dc = da $$
 # A node of its own, over the same data.
-@implements(np.positive)
-@operation
-def identity(a):
-    return a
+OPERATIONS[np.positive] = identity = operation(lambda a: a, "identity")
 
 
 @identity.rule
