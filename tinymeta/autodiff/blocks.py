@@ -41,27 +41,27 @@ class Graph(NamedTuple):
 
     inputs: list[Any]  # what it was given
     captured: list[Tensor]  # what it used besides
+    nodes: list[Tensor]  # what it made on the way to its outputs, oldest first
     outputs: list[Any]  # Tensors, or constants
     structure: tree.Structure  # of the outputs
 
 
 def run(f: Callable[..., Any], inputs: Sequence[Any]) -> Graph:
-    """Call `f`, and find the Tensors from before the call that its result depends on, other than `inputs`."""
+    """Call `f`, and find what its result depends on: the nodes that it made, and the Tensors from before, other than `inputs`."""
     start = now()
     outputs, structure = tree.flatten(f(*inputs))
-    seen = {x.index for x in inputs if type(x) is Tensor}
-    captured: dict[int, Tensor] = {}
+    given = {x.index for x in inputs if type(x) is Tensor}
+    found: dict[int, Tensor] = {}
     waiting = [y for y in outputs if type(y) is Tensor]
     while waiting:
         node = waiting.pop()
-        if node.index in seen:
-            continue
-        seen.add(node.index)
-        if node.index < start:
-            captured[node.index] = node
-        else:
-            waiting.extend(x for x in node.inputs if type(x) is Tensor)
-    return Graph(list(inputs), [captured[index] for index in sorted(captured)], outputs, structure)
+        if node.index not in found and node.index not in given:
+            found[node.index] = node
+            if node.index > start:
+                waiting += [x for x in node.inputs if type(x) is Tensor]
+    by_age = [found[index] for index in sorted(found)]
+    captured, nodes = [t for t in by_age if t.index < start], [t for t in by_age if t.index > start]
+    return Graph(list(inputs), captured, nodes, outputs, structure)
 
 
 # ## The node

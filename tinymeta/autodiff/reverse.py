@@ -20,23 +20,32 @@ being differentiated, the same rules run on the plain arrays instead, and no gra
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .tensor import Tensor, data_of
+from .tensor import NEVER, Tensor, data_of
 
 
-def between(outputs: Sequence[Tensor], inputs: Sequence[Tensor], partial: bool = False) -> list[Tensor]:
-    """The nodes on the way from the inputs to the outputs, oldest first.
+class Visit(NamedTuple):
+    """A node on the way from the inputs to the outputs, and which of its own inputs lie on the way too."""
+
+    node: Tensor
+    wanted: list[bool]
+
+
+def between(outputs: Sequence[Tensor], inputs: Sequence[Tensor], partial: bool = False) -> list[Visit]:
+    """The way from the inputs to the outputs, oldest first.
 
     Two passes: backwards for the ancestors of the outputs (none older than every input, as it can't depend on one), then
     forwards to keep those that an input reaches. An operation without a rule ends the way, and so do integers and
     booleans, and, if the derivatives are partial, an input.
     """
-    first = min((x.index for x in inputs), default=0)
-    ends = {x.index for x in inputs} if partial else set()
+    reached = {x.index for x in inputs}
+    ends = reached.copy() if partial else ()
+    first = min(reached, default=NEVER)
     seen: dict[int, Tensor] = {}
     waiting = [x for x in outputs if x.index >= first]
     while waiting:
@@ -44,16 +53,16 @@ def between(outputs: Sequence[Tensor], inputs: Sequence[Tensor], partial: bool =
         if node.index not in seen:
             seen[node.index] = node
             if node.index not in ends:
-                waiting.extend(x for x in node.inputs if type(x) is Tensor and x.index >= first)
-    reached = {x.index for x in inputs}
+                waiting += [x for x in node.inputs if type(x) is Tensor and x.index >= first]
     found = []
     for index in sorted(seen):
         node = seen[index]
-        if index in reached:
-            found.append(node)
-        elif _leads_on(node) and any(type(x) is Tensor and x.index in reached for x in node.inputs):
+        wanted = [type(x) is Tensor and x.index in reached for x in node.inputs]
+        if not (True in wanted and index not in ends and _leads_on(node)):
+            wanted = []
+        if wanted or index in reached:
             reached.add(index)
-            found.append(node)
+            found.append(Visit(node, wanted))
     return found
 
 
@@ -87,28 +96,29 @@ def steps(
     partial: bool = False,
 ) -> Iterator[Tensor]:
     """The sweep, one node at a time: the node whose rule has just added its terms to the cotangents, `bars`."""
-    nodes = between(outputs, inputs, partial)
-    reached = {node.index for node in nodes}
+    way = between(outputs, inputs, partial)
+    reached = {node.index for node, _ in way}
     for output, cotangent in zip(outputs, cotangents, strict=True):
         if output.index in reached:
             _add(bars, output, cotangent)
-    wanted = {x.index for x in inputs}
-    while nodes:
-        node = nodes.pop()
-        if node.index in bars and _leads_on(node) and not (partial and node.index in wanted):
-            c_bar = bars[node.index] if node.index in wanted else bars.pop(node.index)  # free what nobody asks for
-            _apply_rule(node, c_bar, bars, reached, record)
+    asked = {x.index for x in inputs}
+    while way:
+        node, wanted = way.pop()
+        if wanted and node.index in bars:
+            c_bar = bars[node.index] if node.index in asked else bars.pop(node.index)  # free what nobody asks for
+            _apply_rule(node, c_bar, wanted, bars, record)
             yield node
 
 
-def _apply_rule(node: Tensor, c_bar: Any, bars: dict[int, Any], reached: set[int], record: bool) -> None:
+def _apply_rule(node: Tensor, c_bar: Any, wanted: list[bool], bars: dict[int, Any], record: bool) -> None:
     r"""One step of the sweep: $\bar c$ becomes a term of the cotangent of each input that leads on."""
     assert node.op is not None
     c, inputs = (node, node.inputs) if record else (node.data, [data_of(x) for x in node.inputs])
-    wanted = [type(x) is Tensor and x.index in reached for x in node.inputs]
-    for x, x_bar in zip(node.inputs, node.op.pull(c_bar, c, inputs, node.params, wanted), strict=True):
-        if x_bar is not None:
-            _add(bars, x, x_bar if type(x_bar) is dict else fit(x_bar, x, node.op.name))
+    for x, want, x_bar in zip(node.inputs, wanted, node.op.pull(c_bar, c, inputs, node.params, wanted), strict=True):
+        if want:
+            x_bar = x_bar() if callable(x_bar) else x_bar
+            if x_bar is not None:
+                _add(bars, x, x_bar if type(x_bar) is dict else fit(x_bar, x, node.op.name))
 
 
 def _add(bars: dict[int, Any], x: Tensor, x_bar: Any) -> None:
@@ -135,12 +145,22 @@ def fit(x_bar: Any, x: Tensor, name: str) -> Any:
         x_bar = np.asarray(x_bar)
     shape, dtype = x.shape, x.dtype
     if x_bar.shape != shape:
-        extra = x_bar.ndim - len(shape)
-        aligned = (1,) * extra + shape
-        if extra < 0 or any(m not in (1, n) for m, n in zip(aligned, x_bar.shape, strict=True)):
+        repeated = repeated_axes(shape, x_bar.shape)
+        if repeated is None:
             raise ValueError(f"the rule of {name} returned a cotangent of shape {x_bar.shape} for an input of shape {shape}")
-        repeated = tuple(i for i, (m, n) in enumerate(zip(aligned, x_bar.shape, strict=True)) if m != n)
-        x_bar = np.reshape(np.sum(x_bar, axis=repeated), shape)
+        x_bar = np.sum(x_bar, axis=repeated, keepdims=x_bar.ndim == len(shape))
+        if x_bar.shape != shape:
+            x_bar = np.reshape(x_bar, shape)
     if x_bar.dtype != dtype and x_bar.dtype.kind != "c":
         x_bar = x_bar.astype(dtype)
     return x_bar
+
+
+@functools.cache
+def repeated_axes(shape: tuple[int, ...], broadcast: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The axes along which an array of one shape is repeated when it is broadcast to another; None if it can't be."""
+    extra = len(broadcast) - len(shape)
+    aligned = (1,) * extra + shape
+    if extra < 0 or any(m not in (1, n) for m, n in zip(aligned, broadcast, strict=True)):
+        return None
+    return tuple(i for i, (m, n) in enumerate(zip(aligned, broadcast, strict=True)) if m != n)

@@ -119,12 +119,12 @@ class Operation:
         self.complex_forward = refuse
         return self
 
-    def pull(self, c_bar: Any, c: Any, inputs: Sequence[Any], params: dict[str, Any], wanted: list[bool]) -> list[Any]:
-        """Apply the rule; None for the inputs that aren't wanted."""
+    def pull(self, c_bar: Any, c: Any, inputs: Sequence[Any], params: dict[str, Any], wanted: list[bool]) -> Sequence[Any]:
+        """Apply the rule: one cotangent for each input, some postponed. (Blocks, which have rules of their own, ask what is wanted.)"""
         terms = self.vjp(c_bar, c, *inputs, **params)  # type: ignore[misc]
         if len(terms) != len(inputs):
             raise ValueError(f"the rule of {self.name} returned {len(terms)} cotangents for {len(inputs)} inputs")
-        return [(x_bar() if callable(x_bar) else x_bar) if want else None for x_bar, want in zip(terms, wanted, strict=True)]
+        return terms
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
         """Compute, and remember: a Tensor if any input is one, else just the forward's value."""
@@ -271,7 +271,7 @@ class Tensor:
 
     @property
     def ndim(self) -> int:
-        return np.ndim(self.data)
+        return len(self.shape)
 
     @property
     def size(self) -> int:

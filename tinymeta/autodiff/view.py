@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import html
 import inspect
 import textwrap
 from collections import Counter
@@ -326,6 +325,8 @@ class SweepTable(Sequence[Step]):
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
+        import html
+
         def row(cells: Sequence[str], tag: str) -> str:
             return "<tr>" + "".join(f"<{tag} style='text-align: left'>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 

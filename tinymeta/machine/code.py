@@ -45,7 +45,8 @@ def type_of(x: Any) -> Type | Bundle:
     """The type of a node's data."""
     if type(x) is tuple:
         return Bundle(type_of(part) for part in x if not isinstance(part, Structure))
-    return Type(np.asarray(x).dtype, np.shape(x), isinstance(x, SCALARS))
+    array = np.asarray(x)
+    return Type(array.dtype, array.shape, isinstance(x, SCALARS))
 
 
 # The operations of blocks: their bodies say what they do.
@@ -138,8 +139,9 @@ def code_of(graph: Graph) -> Code:
     inputs = {new(x): type_of(data_of(x)) for x in graph.inputs}
     captured = {new(x): type_of(x.data) for x in graph.captured}
     instructions = []
-    for node in _in_order(graph):
-        assert node.op is not None
+    for node in graph.nodes:
+        if node.op is None:  # a leaf that the function made is a constant
+            continue
         operands = tuple(slot(x) for x in node.inputs)
         if node.op is identity:  # no work: another name for the same slot
             slots[node.index] = operands[0]
@@ -153,16 +155,3 @@ def code_of(graph: Graph) -> Code:
         instructions.append(made)
     outputs = tuple(slot(y) for y in graph.outputs)
     return Code(inputs, captured, constants, tuple(instructions), outputs)  # type: ignore[arg-type]
-
-
-def _in_order(graph: Graph) -> list[Tensor]:
-    """The nodes between what a function was given and its outputs, oldest first."""
-    known = {x.index for x in (*graph.inputs, *graph.captured) if type(x) is Tensor}
-    nodes: dict[int, Tensor] = {}
-    waiting = [y for y in graph.outputs if type(y) is Tensor]
-    while waiting:
-        node = waiting.pop()
-        if node.index not in known and node.index not in nodes and node.op is not None:
-            nodes[node.index] = node
-            waiting.extend(x for x in node.inputs if type(x) is Tensor)
-    return [nodes[index] for index in sorted(nodes)]

@@ -5,6 +5,22 @@ import warnings
 from pathlib import Path
 
 import numba
+from numba.np import linalg
+
+
+# To take a function from its cache Numba loads all that it knows of NumPy, and imports SciPy's linear algebra only to see whether it is
+# there: a seventh of the time from a new process's start to its first meta-gradient. It is there, as we require it; whoever compiles a
+# product of matrices with Numba has it imported then.
+def load_numba_without_scipy():
+    check = linalg.ensure_blas
+    linalg.ensure_blas = lambda: None
+    try:
+        import numba.np.arraymath  # noqa: F401
+    finally:
+        linalg.ensure_blas = check
+
+
+load_numba_without_scipy()
 
 # How functions are compiled: some are put into their callers after they are compiled themselves, some before (less work for what
 # has one caller). Neither kind needs an entry from Python.

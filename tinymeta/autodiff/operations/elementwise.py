@@ -19,10 +19,9 @@ import numpy as np
 from ..tensor import OPERATIONS, implements, operation
 
 
-def elementwise(ufunc, name=""):
+def elementwise(ufunc):
     """An operation whose forward is one of NumPy's universal functions, registered for it."""
-    made = operation(ufunc, name)
-    OPERATIONS[ufunc] = made
+    OPERATIONS[ufunc] = made = operation(ufunc)
     return made
 
 
@@ -73,7 +72,8 @@ def _(c_bar, c, a):
 
 
 # $$ c = a, \qquad dc = da $$
-identity = elementwise(np.positive, "identity")
+# A node of its own, over the same data.
+OPERATIONS[np.positive] = identity = operation(lambda a: a, "identity")
 
 
 @identity.rule
@@ -184,7 +184,7 @@ tan = elementwise(np.tan)
 
 @tan.rule
 def _(c_bar, c, a):
-    return (c_bar * (1 + c * c),)
+    return (c_bar * (1 + c**2),)
 
 
 # $$ c = \sinh a, \qquad dc = \cosh a\,da $$
@@ -211,7 +211,7 @@ tanh = elementwise(np.tanh)
 
 @tanh.rule
 def _(c_bar, c, a):
-    return (c_bar * (1 - c * c),)
+    return (c_bar * (1 - c**2),)
 
 
 # $$ c = \arctan a, \qquad dc = \frac{da}{1 + a^2} $$

@@ -32,14 +32,15 @@ def _(c_bar, c, a, b):
 # A vector is a row on the left and a column on the right.
 @implements(np.matmul, np.linalg.matmul)
 def matmul(a, b):
-    if np.ndim(a) == 0 or np.ndim(b) == 0:
+    a_ndim, b_ndim = np.ndim(a), np.ndim(b)
+    if a_ndim == 0 or b_ndim == 0:
         raise ValueError(f"matmul of shapes {np.shape(a)} and {np.shape(b)}: a scalar has no matrix product, use *")
-    if np.ndim(a) > 1 and np.ndim(b) > 1:
+    if a_ndim > 1 and b_ndim > 1:
         return matmul_(a, b)
-    row = np.reshape(a, (1, -1)) if np.ndim(a) == 1 else a
-    column = np.reshape(b, (-1, 1)) if np.ndim(b) == 1 else b
+    row = np.reshape(a, (1, -1)) if a_ndim == 1 else a
+    column = np.reshape(b, (-1, 1)) if b_ndim == 1 else b
     c = matmul_(row, column)
-    shape = c.shape[: c.ndim - 2] + c.shape[-2:-1] * (np.ndim(a) > 1) + c.shape[-1:] * (np.ndim(b) > 1)
+    shape = c.shape[: c.ndim - 2] + c.shape[-2:-1] * (a_ndim > 1) + c.shape[-1:] * (b_ndim > 1)
     return np.reshape(c, shape)
 
 

@@ -40,7 +40,7 @@ def expand(x, axes, ndim):
 # $$ c = \sum_i a_i, \qquad dc = \sum_i da_i, \qquad \bar a_i = \bar c \text{ for every } i $$
 @operation
 def sum_(a, *, axis, keepdims):
-    return np.sum(a, axis=axis, keepdims=keepdims)
+    return np.add.reduce(a, axis=axis, keepdims=keepdims)
 
 
 @sum_.rule
@@ -53,7 +53,7 @@ def _(c_bar, c, a, *, axis, keepdims):
 @implements(np.sum)
 def _sum(a, axis=None, dtype=None, out=None, keepdims=False, **options):
     refuse("sum", {"dtype": dtype, "out": out, **options})
-    return sum_(a, axis=normalize_axes(axis, np.ndim(a)), keepdims=_flag(keepdims))
+    return sum_(a, axis=normalize_axes(axis, a.ndim), keepdims=_flag(keepdims))
 
 
 def _flag(keepdims):

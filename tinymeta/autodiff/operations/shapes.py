@@ -102,8 +102,8 @@ def copy(a):
 
 # ## Axes in another order
 # $$ c_{\pi(i)} = a_i \qquad\Longrightarrow\qquad \bar a_i = \bar c_{\pi(i)} $$
-# where $\pi$ moves the place $i = (i_0, i_1, \dots)$ to $(i_{\mathrm{axes}[0]}, i_{\mathrm{axes}[1]}, \dots)$. `argsort` of a
-# permutation is its inverse.
+# where $\pi$ moves the place $i = (i_0, i_1, \dots)$ to $(i_{\mathrm{axes}[0]}, i_{\mathrm{axes}[1]}, \dots)$. The inverse
+# of a permutation tells of each axis where it went.
 @operation
 def transpose_(a, *, axes):
     return np.transpose(a, axes)
@@ -111,7 +111,7 @@ def transpose_(a, *, axes):
 
 @transpose_.rule
 def _(c_bar, c, a, *, axes):
-    return (np.transpose(c_bar, tuple(np.argsort(axes).tolist())),)
+    return (np.transpose(c_bar, tuple(axes.index(i) for i in range(len(axes)))),)
 
 
 @implements(np.transpose)
