@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ..autodiff.blocks import item
 from .code import Code, Instruction, types_of
-from .execute import Executable, InNumPy, Map, Table, addresses_of, memory_of, run_portions
-from .lower import WIDTH, Lowered
+from .execute import Executable, InNumPy, Table, addresses_of, memory_of, run_portions
+from .lower import COUNTERS, WIDTH, Lowered
 
 MOVES = ("item", "reshape", "transpose", "broadcast_to", "concatenate", "getitem", "add_at", "put", "full_like", "astype", "stop_gradient")
 
@@ -36,8 +37,10 @@ REPETITIONS, ROUNDS = 300, 5
 
 def profile(executable: Executable, inputs: Sequence[Any], captured: Sequence[Any]) -> str:
     """A table: for each kind of instruction, how many there are, their time in one run, their share of it, and their speed."""
-    kinds: dict[str, list[float]] = {}
+    kinds: dict[str, list[Any]] = {}
     for i, seconds, times, flop in _costs(executable, inputs, captured):
+        if i.operation is item:  # another name
+            continue
         kind = kinds.setdefault(f"{i.operation.name} {i.type}", [0, 0.0, 0])
         kind[:] = kind[0] + times, kind[1] + seconds * times, kind[2] + flop * times
     total = sum(seconds for _, seconds, _ in kinds.values())
@@ -65,7 +68,7 @@ def _costs(executable: Executable, inputs: Sequence[Any], captured: Sequence[Any
             for slot, seconds, flop in _rows(step.lowered, given, step.length, body, types_of(step.body)):
                 if slot in body:
                     yield body[slot], seconds, step.length, flop
-        else:
+        elif step.executable is not None:
             count = len(step.body.inputs)
             for i, seconds, times, flop in _costs(step.executable, [x[0] for x in given[:count]], given[count:]):
                 yield i, seconds, times * step.length, flop
@@ -79,7 +82,7 @@ def _rows(lowered: Lowered, given: list[Any], length: int | None, made: dict[int
     still = lowered._replace(row_steps=0 * lowered.row_steps)
 
     def run(table: np.ndarray) -> None:
-        run_portions(still._replace(table=table), memory, addresses, np.zeros(3, np.int64), REPETITIONS, REPETITIONS)
+        run_portions(still._replace(table=table), memory, addresses, np.zeros(COUNTERS, np.int64), REPETITIONS, REPETITIONS)
 
     run(lowered.table)  # all operands are there now
     overhead = _seconds(lambda: run(lowered.table[:0]))

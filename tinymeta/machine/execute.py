@@ -27,7 +27,7 @@ import numpy as np
 
 from ..autodiff.blocks import item
 from .code import Code, Instruction, Type
-from .lower import Lowered, Unsupported, lower
+from .lower import BAD, COUNTERS, DONE, Lowered, Unsupported, lower
 from .threads import together
 
 Slots = dict[int, Any]
@@ -230,13 +230,13 @@ def run_rows(lowered: Lowered, given: Sequence[Any], length: int | None) -> list
     portion = -(-rows // PORTIONS)
     count = -(-rows // portion)
     memory = memory_of(lowered, given, count, length)
-    counters = np.zeros(3, np.int64)  # portions taken, portions done, rows with a bad index
+    counters = np.zeros(COUNTERS, np.int64)
     work = functools.partial(run_portions, lowered, memory, addresses_of(memory), counters, rows, portion)
     if count > 1 and len(lowered.origins) * rows >= WORTH_A_THREAD:
-        together(work, lambda: counters[1] < count)
+        together(work, lambda: counters[DONE] < count)
     else:
         work()
-    if counters[2]:
+    if counters[BAD]:
         raise IndexError("an array that is used as an index has an element that is out of range")
     sums, *stacked = memory[1 + len(given) :]
     total, stack = np.add.reduce(sums) if lowered.sums else sums, iter(stacked)
@@ -253,7 +253,8 @@ def memory_of(lowered: Lowered, given: Sequence[Any], portions: int, length: int
 
 
 def addresses_of(memory: Sequence[np.ndarray]) -> np.ndarray:
-    return np.array([x.__array_interface__["data"][0] for x in memory], np.int64)
+    _, address_of = _interpreter(memory[0].dtype)
+    return np.array([address_of(x.reshape(-1)) for x in memory], np.int64)
 
 
 def _flat(x: Any, dtype: np.dtype) -> np.ndarray:
@@ -272,8 +273,9 @@ def run_portions(
     """
     arena = _arena(lowered.constants.dtype, lowered.arena)
     bases = np.zeros(1 + len(memory), np.int64)
-    bases[1:] = (addresses - arena.__array_interface__["data"][0]) // arena.itemsize
-    _interpreter(arena.dtype)(arena, lowered.table, bases, lowered.row_steps, lowered.portion_steps, counters, length, portion)
+    interpret_portions, address_of = _interpreter(arena.dtype)
+    bases[1:] = (addresses - address_of(arena)) // arena.itemsize
+    interpret_portions(arena, lowered.table, bases, lowered.row_steps, lowered.portion_steps, counters, length, portion)
 
 
 _local = threading.local()
@@ -288,15 +290,15 @@ def _arena(dtype: np.dtype, size: int) -> np.ndarray:
 
 
 @functools.cache
-def _interpreter(dtype: np.dtype) -> Callable[..., None]:
-    """The compiled interpreter. The very first compilation takes a while, and says so."""
+def _interpreter(dtype: np.dtype) -> tuple[Callable[..., None], Callable[[np.ndarray], int]]:
+    """The compiled interpreter, and what finds an array's address. The very first compilation takes a while, and says so."""
     notice = f"tinymeta compiles its machine for {dtype}, once; this takes about 10 seconds"
     patience = threading.Timer(2.0, lambda: print(notice, file=sys.stderr, flush=True))
     patience.daemon = True
     patience.start()
-    from .interpreter import interpret_portions
+    from .interpreter import address_of, interpret_portions
 
     nothing = np.zeros(0, np.int64)
-    interpret_portions(np.zeros(1, dtype), nothing, nothing, nothing, nothing, np.zeros(3, np.int64), 0, 1)
+    interpret_portions(np.zeros(1, dtype), nothing, nothing, nothing, nothing, np.zeros(COUNTERS, np.int64), 0, 1)
     patience.cancel()
-    return interpret_portions
+    return interpret_portions, address_of

@@ -12,7 +12,6 @@ row that is out of range would corrupt memory without a word.
 import math
 
 import numpy as np
-from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
@@ -20,8 +19,10 @@ from . import kernels
 from .compiling import inner, kernel, spliced
 from .kernels import map_two, read, write
 from .lower import (
+    BAD,
     BINARY,
     COPY,
+    DONE,
     FILL,
     FIRST,
     FUNCTIONS_OF_ONE,
@@ -34,6 +35,7 @@ from .lower import (
     RESULT,
     SCATTER,
     SECOND,
+    TAKEN,
     THIRD,
     UNARY,
     WHERE,
@@ -246,36 +248,50 @@ def interpret(W, table, bases):
 
 
 # ## Portions of rows
-TAKEN, DONE, BAD = 0, 1, 2
-
-
 @intrinsic
-def take(typingctx, counters, which):
-    """Add 1 to a counter, in one step that no other thread can come between; the number before."""
+def add_to(typingctx, counters, which, number):
+    """Add to a counter, in one step that no other thread can come between; its value before."""
 
     def emit(context, builder, sig, args):
         address = builder.gep(context.make_array(sig.args[0])(context, builder, args[0]).data, [args[1]])
-        return builder.atomic_rmw("add", address, ir.Constant(ir.IntType(64), 1), "seq_cst")
+        return builder.atomic_rmw("add", address, args[2], "seq_cst")
 
-    return types.int64(counters, types.int64), emit
+    return types.int64(counters, types.int64, types.int64), emit
+
+
+# Whoever has nothing left to do waits here for a while, not in Python, where one thread would stand in the other's way.
+PATIENCE = 20_000
+
+
+@inner
+def wait(counters, portions):
+    tries = 0
+    while add_to(counters, DONE, 0) < portions and tries < PATIENCE:
+        tries += 1
+
+
+@kernel
+def address_of(x):
+    """Where a flat array begins, in bytes."""
+    return x.ctypes.data
 
 
 @kernel
 def interpret_portions(W, table, bases, row_steps, portion_steps, counters, length, portion):
-    """Run the table for portions of the rows of a map, until all are taken: one counter says how many are taken, one how many are done, and one
-    how many rows have met an index that is out of range.
+    """Run the table for portions of the rows of a map, until all are taken, and then wait a little for the other threads.
 
-    From one row to the next, and from one portion to the next, each base moves by its step.
+    From one row to the next, and from one portion to the next, each base moves by its step. The counters say how many portions are taken,
+    how many are done, and how many rows have met an index that is out of range.
     """
     while True:
-        number = take(counters, TAKEN)
+        number = add_to(counters, TAKEN, 1)
         first = number * portion
         if first >= length:
-            return
+            return wait(counters, -(-length // portion))
         here = bases + first * row_steps + number * portion_steps
         for _ in range(first, min(first + portion, length)):
             good = interpret(W, table, here)
             if not good:
-                take(counters, BAD)
+                add_to(counters, BAD, 1)
             here += row_steps
-        take(counters, DONE)
+        add_to(counters, DONE, 1)

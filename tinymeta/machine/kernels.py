@@ -37,8 +37,8 @@ from .vectors import (
 )
 
 __all__ = [
-    "absolute", "add", "copy", "divide", "exp", "gather", "log", "log_softmax", "maximum", "maximum_along", "minimum",
-    "minimum_along", "multiply", "multiply_add", "negative", "product", "relu", "running_sum", "scatter_add", "sigmoid", "sign", "softmax", "sqrt",
+    "absolute", "add", "copy", "divide", "exp", "gather", "log", "log_softmax", "maximum", "maximum_along", "minimum", "minimum_along",
+    "multiply", "multiply_add", "negative", "product", "relu", "running_sum", "scatter_add", "sigmoid", "sign", "softmax", "sqrt",
     "square", "strided_copy", "subtract", "sum_along", "tanh", "transpose",
 ]  # fmt: skip
 

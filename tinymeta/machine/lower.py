@@ -32,6 +32,7 @@ LEFT, RIGHT = 1, 2  # which factor of a product is stored transposed
 ZERO, ONE = 0, 1  # the first two constants
 ARENA, CONSTANTS = 0, 1  # the first two bases; then come inputs, captured values, outputs
 WIDTH = 24  # of a row
+TAKEN, DONE, BAD, COUNTERS = range(0, 32, 8)  # what the threads count, each in a line of the cache of its own
 DIMENSIONS = 4  # of a strided copy
 
 FUNCTIONS_OF_ONE = [
@@ -111,7 +112,8 @@ class Lowering:
                 sums += self.size(slot)
             else:
                 places.append(Place(base + 1 + sum(place.base > base for place in places), 0))
-        self.sizes_of_outputs = [sums, *(self.size(slot) for slot, summed in zip(self.code.outputs, self.summed, strict=True) if not summed)]
+        stacked = [slot for slot, summed in zip(self.code.outputs, self.summed, strict=True) if not summed]
+        self.sizes_of_outputs = [sums, *map(self.size, stacked)]
         return places
 
     def result(self) -> Lowered:
@@ -125,7 +127,8 @@ class Lowering:
             self.origin = slot
             size = self.size(slot)
             if summed:
-                self.emit(BINARY, FUNCTIONS_OF_TWO.index("add"), [1, size], [place, place, self.place(slot), Place(0, 0)], [size, 1, size, 1])
+                places = [place, place, self.place(slot), Place(0, 0)]
+                self.emit(BINARY, FUNCTIONS_OF_TWO.index("add"), [1, size], places, [size, 1, size, 1])
             elif self.place(slot) != place:
                 self.copy(place, self.place(slot), [size], [1], [1])
         constants = np.concatenate(self.constants)
@@ -139,10 +142,11 @@ class Lowering:
         portion_steps = [0] * len(row_steps)
         portion_steps[2 + len(inputs) + len(captured)] = self.sizes_of_outputs[0]
         outputs = tuple(self.checked(slot) for slot in self.code.outputs)
-        summed = tuple(place.offset if s else None for place, s in zip(self.output_places, self.summed, strict=True))
+        sums = tuple(place.offset if summed else None for place, summed in zip(self.output_places, self.summed, strict=True))
         in_arena = {slot: place for slot, place in self.places.items() if place.base == ARENA}
-        return Lowered(np.array(self.rows, np.int64).ravel(), constants, self.arena, (*inputs, *captured), outputs, summed,
-                       self.sizes_of_outputs[0], np.array(row_steps, np.int64), np.array(portion_steps, np.int64), tuple(self.origins), in_arena)  # fmt: skip
+        return Lowered(np.array(self.rows, np.int64).ravel(), constants, self.arena, (*inputs, *captured), outputs, sums,
+                       self.sizes_of_outputs[0], np.array(row_steps, np.int64), np.array(portion_steps, np.int64),
+                       tuple(self.origins), in_arena)  # fmt: skip
 
     def add(self, instruction: Instruction) -> None:
         """The rows of an instruction."""
@@ -175,7 +179,7 @@ class Lowering:
         return found
 
     def is_integer(self, slot: int) -> bool:
-        """Whether a slot holds integers. The machine has no arithmetic for them; it can move them, compare them, and count rows with them."""
+        """Whether a slot holds integers, which the machine can move, compare, and count rows with."""
         found = self.types[slot]
         return isinstance(found, Type) and found.dtype.kind in "iu" and not found.weak
 
@@ -205,10 +209,10 @@ class Lowering:
 
     def new(self, instruction: Instruction) -> Place:
         """A place for a result: where the output is to be, or in the arena."""
-        outputs = [k for k, slot in enumerate(self.code.outputs) if slot == instruction.slot]
-        place = self.allocate(self.size(instruction.slot)) if len(outputs) != 1 or self.summed[outputs[0]] else self.output_places[outputs[0]]
-        self.places[instruction.slot] = place
-        return place
+        slot, outputs = instruction.slot, self.code.outputs
+        direct = outputs.count(slot) == 1 and not self.summed[outputs.index(slot)]
+        self.places[slot] = self.output_places[outputs.index(slot)] if direct else self.allocate(self.size(slot))
+        return self.places[slot]
 
     def allocate(self, size: int) -> Place:
         """The first free part of the arena that is large enough, else more arena."""

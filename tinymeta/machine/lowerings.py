@@ -223,7 +223,7 @@ def _getitem(state: Lowering, i: Instruction) -> None:
         state.floats(a)
         rows = _rows(state, i, state.shape(a), state.place(a))
         places = [state.new(i), rows.first, rows.numbers, Place(0, 0)]
-        return state.emit(GATHER, 0, [rows.count, rows.bound, rows.n], places, [rows.apart, rows.step])
+        return state.emit(GATHER, 0, [rows.rows, rows.bound, rows.n], places, [rows.apart, rows.step])
     start, shape, strides = _view(state.shape(a), i.params["key"])
     if [s for n, s in zip(shape, strides, strict=True) if n != 1] == [s for n, s in zip(shape, contiguous(shape), strict=True) if n != 1]:
         return state.alias(i, start)
@@ -240,7 +240,7 @@ def _add_at(state: Lowering, i: Instruction) -> None:
         state.floats(a)
         rows = _rows(state, i, i.params["shape"], place)
         places = [rows.first, source, rows.numbers, Place(0, 0)]
-        return state.emit(SCATTER, 0, [rows.count, rows.bound, rows.n], places, [rows.apart, rows.step])
+        return state.emit(SCATTER, 0, [rows.rows, rows.bound, rows.n], places, [rows.apart, rows.step])
     start, shape, strides = _view(i.params["shape"], i.params["key"])
     state.copy(Place(place.base, place.offset + start), source, shape, strides, contiguous(shape))
 
@@ -266,7 +266,7 @@ class _Rows(NamedTuple):
     apart: int
     numbers: Place
     step: int
-    count: int
+    rows: int
     bound: int
     n: int
 
@@ -311,9 +311,10 @@ def _matmul(state: Lowering, i: Instruction) -> None:
     (*batch, m, n), k = state.shape(i.slot), state.shape(a)[-1]
     if math.prod(batch) > MOST_MATRICES:
         raise Unsupported
-    steps = [np.ravel(np.broadcast_to(np.arange(math.prod(lead)).reshape(lead), batch)) for lead in (state.shape(a)[:-2], state.shape(b)[:-2])]
+    leads = state.shape(a)[:-2], state.shape(b)[:-2]
+    numbers = [np.ravel(np.broadcast_to(np.arange(math.prod(lead)).reshape(lead), batch)) for lead in leads]
     left, right, whole = state.place(a), state.place(b), state.new(i)
-    for number, (i_left, i_right) in enumerate(zip(*steps, strict=True)):
+    for number, (i_left, i_right) in enumerate(zip(*numbers, strict=True)):
         places = [Place(base, offset + int(step)) for (base, offset), step in zip(
             (whole, left, right), (number * m * n, i_left * m * k, i_right * k * n), strict=True)]  # fmt: skip
         state.emit(PRODUCT, 0, [m, k, n], [*places, Place(CONSTANTS, ZERO)], [0, 0, 0, CONSTANTS, ONE])

@@ -18,9 +18,9 @@ import numpy as np
 from ..autodiff.blocks import item
 from ..autodiff.operations.reductions import sum_
 from ..autodiff.operations.shapes import broadcast_to_, full_like, reshape_
+from .blocks import equal_rows, inline_checkpoints, merge_maps, sums_of_rows
 from .code import Bundle, Code, Instruction, rewritten, types_of
 from .fusion import broadcasts, constant_factors, double_transpositions, multiply_adds, scaled_products, transposed_products
-from .blocks import equal_rows, inline_checkpoints, merge_maps, sums_of_rows
 
 Pass = Callable[[Code], Code]
 
