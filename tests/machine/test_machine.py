@@ -82,6 +82,97 @@ def test_every_broadcasting_pair(a):
         assert [type(step) for step in Executable(program.code, True).steps] == [execute.Table]
 
 
+def left_to_numpy(program):
+    """The names of the instructions that the machine leaves to NumPy, in bodies too."""
+    executables = [Executable(program.code, True)]
+    names = []
+    for executable in executables:
+        for step in executable.steps:
+            if isinstance(step, execute.Map) and step.executable is not None:
+                executables.append(step.executable)
+            elif isinstance(step, execute.InNumPy) and step.notes:
+                names.append(step.instruction.operation.name)
+    return names
+
+
+LABELS = np.array([2, 0, 1, -1])
+LOGITS = generator.normal(size=(4, 3))
+
+
+@needs_machine
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("f, args", [
+    (lambda x, i: x[i], (LOGITS, LABELS)), (lambda x, i: x[i, 1], (LOGITS, LABELS)),
+    (lambda x, i: np.take_along_axis(x, i[:, None], 1), (LOGITS, LABELS)), (lambda x: x[[0, 2]][:, [1, 1]], (LOGITS,)),
+    (lambda x: np.diagonal(x) + np.roll(x, 1, axis=0)[0], (LOGITS[:3],)), (lambda x, i: x[i[::2]], (LOGITS, LABELS)),
+    (lambda x, i: x * (i[:, None] == np.arange(3)), (LOGITS, LABELS)), (lambda x, i: tm.nn.cross_entropy(x, i), (LOGITS, LABELS % 3)),
+    (lambda x: (x > 0) & ~(x > 1) | (x < -1), (LOGITS,)), (lambda x: tm.set_at(x, (slice(1, 3), 0), 5.0), (LOGITS,)),
+    (lambda x: np.cumsum(x, axis=0) @ x.T, (LOGITS,)), (lambda x: np.stack([x, 2 * x]) @ x.T, (LOGITS,)),
+    (lambda x: tm.log_softmax(x) + tm.softmax(x), (LOGITS,)), (lambda x: np.remainder(x, 0.3) + x // 0.3 + tm.softplus(x), (LOGITS,)),
+])  # fmt: skip
+def test_nothing_of_this_is_left_to_numpy(f, args, dtype):
+    x, *rest = args
+    args = (x.astype(dtype), *rest)
+    tolerance = 1e-12 if dtype == np.float64 else 1e-5
+    assert left_to_numpy(assert_both_agree(f, *args, tolerance=tolerance)) == []
+    if f(*args).dtype == dtype:
+        assert_both_agree(tm.grad(scalar(f)), *args, tolerance=tolerance)
+        stacked = [np.stack([a, a]) for a in args]
+        assert_both_agree(tm.vmap(f), *stacked, tolerance=tolerance)
+
+
+@needs_machine
+@pytest.mark.parametrize("wrong", [4, -5, 2**40, -(2**53)])
+@pytest.mark.parametrize("f", [lambda x, i: x[i], lambda x, i: tm.vmap(lambda i: x[i])(i), lambda x, i: tm.grad(lambda x: np.sum(x[i]))(x)])
+def test_an_index_that_is_out_of_range(f, wrong):
+    program = tm.trace(f, LOGITS, LABELS)
+    assert left_to_numpy(program) == []
+    with pytest.raises(IndexError, match="out of range"):
+        program(LOGITS, np.array([0, 1, wrong, 2]))
+    program(LOGITS, LABELS)  # and it goes on
+
+
+@needs_machine
+def test_integers_that_no_float_holds_are_compared_exactly():
+    i = np.array([2**53, 2**53 + 1, 3])
+    program = tm.trace(lambda i, j: (i == j, i == 3), i, i)
+    assert [list(part) for part in program(i, i[[1, 1, 2]])] == [[False, True, True], [False, False, True]]
+
+
+@needs_machine
+def test_what_the_machine_leaves_to_numpy_is_marked_and_the_rest_runs_on_it():
+    def f(x):
+        return np.tanh(np.linalg.solve(np.tanh(x @ x.T) + 3 * np.eye(3), x[:, 0]))
+
+    program = assert_both_agree(f, LOGITS[:3])
+    assert left_to_numpy(program) == ["solve"]
+    assert [line.split()[2] for line in str(program).splitlines() if line.endswith("in NumPy")] == ["solve"]
+    mapped = assert_both_agree(tm.value_and_grad(lambda x: np.mean(tm.vmap(f)(x) ** 2)), generator.normal(size=(6, 3, 3)), tolerance=1e-11)
+    assert set(left_to_numpy(mapped)) == {"solve"}
+    assert str(mapped).count("in NumPy") == left_to_numpy(mapped).count("solve") > 1
+
+
+@needs_machine
+def test_an_error_in_a_row_that_numpy_runs_is_raised():
+    program = tm.trace(tm.vmap(np.linalg.inv), np.stack([np.eye(2)] * 3))
+    with pytest.raises(np.linalg.LinAlgError):
+        program(np.stack([np.eye(2), np.zeros((2, 2)), np.eye(2)]))
+
+
+@needs_machine
+def test_a_profile_has_all_instructions():
+    program = tm.trace(tm.value_and_grad(mean_loss), THETA, *TASKS)
+    head, *kinds, total = program.profile(THETA, *TASKS).splitlines()
+    (block,) = (i for i in program.instructions if i.body)
+    assert head.split() == ["operation", "count", "us", "share", "GFLOP/s"]
+    counts = {line.split()[0]: 0 for line in kinds}
+    for line in kinds:
+        counts[line.split()[0]] += int(line.split("]")[1].split()[0])
+    assert counts["tanh"] == 25 * sum(i.operation.name == "tanh" for i in block.body.instructions)
+    assert counts["product"] == 25 * sum(i.operation.name == "product" for i in block.body.instructions)
+    assert total.startswith("all")
+
+
 @needs_machine
 def test_special_values():
     x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e308, -1e308, 1e-320])

@@ -165,3 +165,64 @@ def test_savings_count_what_each_pass_saved():
     saved = passes.savings(code)
     assert [name for name, _ in saved] == [transform.__name__ for transform in passes.PASSES]
     assert sum(n for _, n in saved) == length(code) - length(passes.optimize(code)) > 20
+
+
+# ## Fusion
+A, B, D = (np.random.default_rng(k).normal(size=(3, 3)) for k in range(3))
+
+
+def names_after(f, *args):
+    """The operations of the optimised code, which computes what f does."""
+    code, inputs = traced(f, *args)
+    after = passes.optimize(code)
+    for now, expected in zip(execute(after, inputs), tree.flatten(f(*args))[0], strict=True):
+        np.testing.assert_allclose(now, expected, rtol=1e-13, atol=1e-15)
+    return [i.operation.name for i in after.instructions]
+
+
+@pytest.mark.parametrize("f, names", [
+    (lambda a, b, d: (a @ b).T, ["product"]),  # as B' A'
+    (lambda a, b, d: (lambda c: c + c.T)(a @ b), ["product", "transpose", "add"]),  # needed both ways
+    (lambda a, b, d: a @ (-0.1 * b), ["product"]),  # a factor of a factor
+    (lambda a, b, d: (3.0 * a).T @ (2.0 * b) * 0.5, ["product"]),
+    (lambda a, b, d: np.sum(0.1 * (a * b), axis=0) * 10.0, ["multiply", "sum"]),  # factors that make 1 are gone
+    (lambda a, b, d: (a @ b + d @ a) + b, ["product", "product"]),  # the first product takes the addition
+    (lambda a, b, d: d + a * b, ["multiply_add"]), (lambda a, b, d: 1.0 - a * a, ["multiply_add"]),
+    (lambda a, b, d: d - 0.1 * a, ["multiply_add"]), (lambda a, b, d: d - a**2, ["multiply_add"]),
+    (lambda a, b, d: 2.0 * (a * b) * d, ["multiply", "multiply_add"]),
+    (lambda a, b, d: a * b - d, ["multiply", "subtract"]), (lambda a, b, d: -(-a) * b, ["multiply"]),
+    (lambda a, b, d: (a + a) / 2.0 + np.broadcast_to(b[0], (3, 3)), ["getitem", "add"]),
+])  # fmt: skip
+def test_fusion(f, names):
+    assert names_after(f, A, B, D) == names
+
+
+def test_what_is_used_twice_is_not_absorbed():
+    assert names_after(lambda a, b: (lambda c: (c, c + 1.0))(a * b), A, B) == ["multiply", "add"]
+
+
+def test_a_factor_that_may_keep_numbers_in_range_stays():
+    huge = np.full(3, 1e160)
+    assert names_after(lambda x: (1e-150 * x) * (1e-150 * x), huge) == ["multiply", "multiply"]
+
+
+def test_maps_sum_their_rows():
+    code, inputs = traced(lambda x, w: (np.sum(tm.vmap(lambda r: np.sin(r) * w)(x), axis=0), tm.vmap(np.cos)(x)), TASKS[0], np.ones(3))
+    after = passes.optimize(code)
+    (block,) = (i for i in after.instructions if i.length)
+    assert block.params["summed"] == (True, False)
+    assert [t.shape for t in block.type] == [(6, 3), (5, 6, 3)]
+    for now, before in zip(execute(after, inputs), execute(code, inputs), strict=True):
+        np.testing.assert_allclose(now, before, rtol=1e-14)
+
+
+def test_a_result_that_is_needed_itself_is_not_summed():
+    code, _ = traced(lambda x: (lambda y: (np.sum(y, axis=0), y))(tm.vmap(np.sin)(x)), TASKS[0])
+    (block,) = (i for i in passes.optimize(code).instructions if i.length)
+    assert not any(block.params.get("summed", [False]))
+
+
+def test_constants_with_equal_rows_are_constants_of_the_body():
+    code, _ = traced(*FUNCTIONS["MAML"])
+    assert any(i.length and set(i.operands) & set(code.constants) for i in code.instructions)
+    assert not any(i.length and set(i.operands) & set(code.constants) for i in passes.optimize(code).instructions)

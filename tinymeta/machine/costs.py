@@ -76,7 +76,7 @@ def _costs(executable: Executable, inputs: Sequence[Any], captured: Sequence[Any
 
 
 def _rows(lowered: Lowered, given: list[Any], length: int | None, made: dict[int, Instruction], types: dict[int, Any]) -> Iterator[Any]:
-    """For each row of a table: the slot that it computes, the seconds that it takes, its operations."""
+    """For each instruction of a table: its slot, the seconds that its rows take, its operations."""
     memory = memory_of(lowered, given, 1, length)
     addresses = addresses_of(memory)
     still = lowered._replace(row_steps=0 * lowered.row_steps)
@@ -86,12 +86,12 @@ def _rows(lowered: Lowered, given: list[Any], length: int | None, made: dict[int
 
     run(lowered.table)  # all operands are there now
     overhead = _seconds(lambda: run(lowered.table[:0]))
-    seen: set[int] = set()
+    seconds = dict.fromkeys(lowered.origins, 0.0)
     for number, slot in enumerate(lowered.origins):
         row = lowered.table[WIDTH * number : WIDTH * (number + 1)]
-        seconds = max(_seconds(lambda row=row: run(row)) - overhead, 1e-9) / REPETITIONS  # type: ignore[misc]
-        yield slot, seconds, 0 if slot in seen or slot not in made else flops_of(made[slot], types)
-        seen.add(slot)
+        seconds[slot] += max(_seconds(lambda row=row: run(row)) - overhead, 1e-9) / REPETITIONS  # type: ignore[misc]
+    for slot in seconds:
+        yield slot, seconds[slot], flops_of(made[slot], types) if slot in made else 0
 
 
 def _seconds(function: Callable[[], None]) -> float:

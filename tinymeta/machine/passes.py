@@ -157,7 +157,7 @@ def _changes_nothing(i: Instruction, slot: int, operands: tuple[int, ...], const
 # whether something is used once mustn't count users that are dead.
 PASSES: tuple[Pass, ...] = tuple(map(in_bodies, (
     dead_code, equal_rows, constant_folding, algebra, common_subexpressions, merge_maps, common_subexpressions, dead_code,
-    double_transpositions, transposed_products, broadcasts, constant_factors, dead_code,
+    double_transpositions, transposed_products, broadcasts, constant_factors, algebra, dead_code,
     scaled_products, multiply_adds, common_subexpressions, sums_of_rows, inline_checkpoints, dead_code,
 )))  # fmt: skip
 
