@@ -10,6 +10,7 @@ its share, and goes on when the last portion is finished.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import threading
@@ -40,14 +41,23 @@ def together(work: Callable[[], None], unfinished: Callable[[], bool]) -> None:
 def _queue(helpers: int) -> SimpleQueue[Callable[[], None]]:
     """The queue of the threads that help."""
     queue: SimpleQueue[Any] = SimpleQueue()
-    for number in range(helpers):
-        threading.Thread(target=_serve, args=(queue,), name=f"tinymeta-{number}", daemon=True).start()
+    threads = [threading.Thread(target=_serve, args=(queue,), name=f"tinymeta-{number}", daemon=True) for number in range(helpers)]
+    for thread in threads:
+        thread.start()
+    atexit.register(_dismiss, queue, threads)
     return queue
 
 
-def _serve(queue: SimpleQueue[Callable[[], None]]) -> None:
-    while True:
-        work = queue.get()
+def _dismiss(queue: SimpleQueue[Any], threads: list[threading.Thread]) -> None:
+    """Let the threads come to their end before Python does: one that is still at work then would be cut off in the middle of it."""
+    for _ in threads:
+        queue.put(None)
+    for thread in threads:
+        thread.join(timeout=1.0)
+
+
+def _serve(queue: SimpleQueue[Callable[[], None] | None]) -> None:
+    while (work := queue.get()) is not None:
         try:
             work()
         except MemoryError:  # before it took anything: the others do it
