@@ -22,22 +22,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .tensor import NEVER, Tensor, data_of
 
 
-class Visit(NamedTuple):
-    """A node on the way from the inputs to the outputs, and which of its own inputs lie on the way too."""
-
-    node: Tensor
-    wanted: list[bool]
-
-
-def between(outputs: Sequence[Tensor], inputs: Sequence[Tensor], partial: bool = False) -> list[Visit]:
-    """The way from the inputs to the outputs, oldest first.
+def between(outputs: Sequence[Tensor], inputs: Sequence[Tensor], partial: bool = False) -> list[tuple[Tensor, list[bool]]]:
+    """The nodes on the way from the inputs to the outputs, oldest first; and with each, which of its own inputs are on the way.
 
     Two passes: backwards for the ancestors of the outputs (none older than every input, as it can't depend on one), then
     forwards to keep those that an input reaches. An operation without a rule ends the way, and so do integers and
@@ -58,11 +51,11 @@ def between(outputs: Sequence[Tensor], inputs: Sequence[Tensor], partial: bool =
     for index in sorted(seen):
         node = seen[index]
         wanted = [type(x) is Tensor and x.index in reached for x in node.inputs]
-        if not (True in wanted and index not in ends and _leads_on(node)):
-            wanted = []
+        if not (any(wanted) and index not in ends and _leads_on(node)):
+            wanted = []  # the way ends here
         if wanted or index in reached:
             reached.add(index)
-            found.append(Visit(node, wanted))
+            found.append((node, wanted))
     return found
 
 
