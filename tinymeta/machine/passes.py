@@ -90,7 +90,8 @@ def common_subexpressions(code: Code) -> Code:
         seen.setdefault(key, slot)
     for instruction in code.instructions:
         operands = tuple(replacement.get(slot, slot) for slot in instruction.operands)
-        key = (instruction.operation, operands, repr(instruction.params)) if instruction.body is None else instruction.slot
+        params = repr(instruction.params) if instruction.params else ""
+        key = (instruction.operation, operands, params) if instruction.body is None else instruction.slot
         if key in seen:
             replacement[instruction.slot] = seen[key]
         else:
@@ -129,7 +130,8 @@ def algebra(code: Code) -> Code:
     kept = []
     for i in code.instructions:
         operands = tuple(replacement.get(slot, slot) for slot in i.operands)
-        same = next((slot for slot in operands if _changes_nothing(i, slot, operands, code.constants, types)), None)
+        candidates = operands if i.operation.name in _NEUTRAL or i.operation in _SHAPING else ()
+        same = next((slot for slot in candidates if _changes_nothing(i, slot, operands, code.constants, types)), None)
         if same is None:
             kept.append(i)
         else:
@@ -137,6 +139,7 @@ def algebra(code: Code) -> Code:
     return rewritten(code, replacement, kept)
 
 
+_SHAPING = {reshape_, broadcast_to_, sum_}
 _NEUTRAL = {"multiply": (1, (0, 1)), "add": (0, (0, 1)), "subtract": (0, (1,)), "divide": (1, (1,))}
 
 
