@@ -1,5 +1,6 @@
 """The main job from outside: its exit status, its files, what it prints and what it says when something is wrong."""
 
+import functools
 import json
 import os
 import re
@@ -118,7 +119,8 @@ def test_ctrl_c_during_the_training_evaluates_what_there_is(tmp_path):
     pty = pytest.importorskip("pty", reason="there are no pseudo-terminals")
     ours, theirs = pty.openpty()
     arguments = ["--iterations", "1000000", "--out", str(tmp_path), "--json", str(tmp_path / "x.json")]
-    process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=theirs, text=True, env=ENVIRONMENT)
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # also where the tests run in the background
+    process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=theirs, text=True, env=ENVIRONMENT, preexec_fn=heard)
     try:
         os.close(theirs)
         shown, deadline = "", time.monotonic() + 60
