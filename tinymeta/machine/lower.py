@@ -17,6 +17,7 @@ What can't be lowered (most of what is done to integers, an operation that has n
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .code import Code, Instruction, Type, types_of
-from .fusion import uses
+from .fusion import product, uses
 
 UNARY, BINARY, WHERE, REDUCE, COPY, FILL, PRODUCT, MULTIPLY_ADD, GATHER, SCATTER = range(10)
 RESULT, FIRST, SECOND, THIRD, REST = 5, 7, 9, 11, 13  # columns of a row
@@ -102,6 +103,7 @@ class Lowering:
         self.places.update((slot, Place(2 + k, 0)) for k, slot in enumerate(given))
         self.uses = uses(code)
         self.output_places = self._output_places(2 + len(given))
+        self.accumulated = self._accumulated()
 
     def _output_places(self, base: int) -> list[Place]:
         """The sums lie one after the other at a base of their own, which all rows share; each other output has its own base."""
@@ -116,6 +118,24 @@ class Lowering:
         self.sizes_of_outputs = [sums, *map(self.size, stacked)]
         return places
 
+    # A sum over rows that is a product, C = D + s A B, or a chain of them in which each is the next one's D, needs no place of its own: it is
+    # added to the sum where the sum is.
+    def _accumulated(self) -> dict[int, Place]:
+        """The slots of such products, and the places of their sums."""
+        made = {i.slot: i for i in self.code.instructions if i.operation is product}
+        found: dict[int, Place] = {}
+        for slot, place, summed in zip(self.code.outputs, self.output_places, self.summed, strict=True):
+            chain = []
+            while summed and slot in made and self.uses[slot] == 1:
+                chain.append(slot)
+                if not made[slot].params["bias"]:
+                    found |= dict.fromkeys(chain, place)
+                    break
+                slot = made[slot].operands[2]
+                if slot in made and made[slot].type != made[chain[-1]].type:
+                    break
+        return found
+
     def result(self) -> Lowered:
         for position, instruction in enumerate(self.code.instructions):
             try:
@@ -126,6 +146,8 @@ class Lowering:
         for slot, place, summed in zip(self.code.outputs, self.output_places, self.summed, strict=True):
             self.origin = slot
             size = self.size(slot)
+            if slot in self.accumulated:
+                continue
             if summed:
                 places = [place, place, self.place(slot), Place(0, 0)]
                 self.emit(BINARY, FUNCTIONS_OF_TWO.index("add"), [1, size], places, [size, 1, size, 1])
@@ -226,14 +248,14 @@ class Lowering:
 
     def release(self, place: Place, size: int) -> None:
         """Give a part of the arena back, joined with its free neighbours."""
-        size = -(-max(size, 1) // 8) * 8
-        parts = sorted([*self.free, (place.offset, size)])
-        self.free = []
-        for offset, length in parts:
-            if self.free and sum(self.free[-1]) == offset:
-                self.free[-1] = (self.free[-1][0], self.free[-1][1] + length)
-            else:
-                self.free.append((offset, length))
+        start, end = place.offset, place.offset + -(-max(size, 1) // 8) * 8
+        k = bisect.bisect(self.free, (start, 0))
+        first = last = k
+        if k > 0 and sum(self.free[k - 1]) == start:
+            first, start = k - 1, self.free[k - 1][0]
+        if k < len(self.free) and self.free[k][0] == end:
+            last, end = k + 1, sum(self.free[k])
+        self.free[first:last] = [(start, end - start)]
 
     def give_back(self, places: Sequence[Place], operands: Sequence[int], size: int) -> None:
         """Release the places that are copies of operands."""

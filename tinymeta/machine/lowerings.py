@@ -331,11 +331,15 @@ def _product(state: Lowering, i: Instruction) -> None:
     flags = i.params["transposed"]
     k = state.shape(a)[0 if flags[0] else 1]
     d, d_row, d_column = Place(CONSTANTS, ZERO), 0, 0
-    if i.params["bias"]:
+    if (place := state.accumulated.get(i.slot)) is not None:
+        state.places[i.slot] = place
+        d, d_row, d_column = place, n, 1
+    elif i.params["bias"]:
         d, d_row, d_column = state.place(rest[0]), n if state.shape(rest[0]) == (m, n) else 0, 1
     scale = state.place(rest[-1]) if i.params["scaled"] else Place(CONSTANTS, ONE)
     operands = [state.place(a), state.place(b)]
-    state.emit(PRODUCT, 0, [m, k, n], [state.new(i), *operands, d], [flags[0] * LEFT + flags[1] * RIGHT, d_row, d_column, *scale])
+    result = state.new(i) if place is None else place
+    state.emit(PRODUCT, 0, [m, k, n], [result, *operands, d], [flags[0] * LEFT + flags[1] * RIGHT, d_row, d_column, *scale])
 
 
 # What may be done to integers on the machine.
