@@ -236,12 +236,14 @@ def test_reductions_pass_nan_on(shape, dtype, apart):
 
 
 def test_long_sums_lose_no_more_than_numpys(dtype):
-    n = 1_000_000
-    x = np.random.default_rng(1).uniform(size=n).astype(dtype)
-    W = np.append(x, dtype(0))
-    kernels.sum_along(W, n, 0, 1, n, 1)
-    exact = np.sum(x, dtype=np.longdouble)
-    assert abs(W[n] - exact) <= max(4 * abs(np.sum(x) - exact), 2 * np.spacing(W[n]))
+    n, errors = 1_000_000, []
+    for _ in range(20):  # one sum is good or bad by luck
+        x = random.uniform(size=n).astype(dtype)
+        W = np.append(x, dtype(0))
+        kernels.sum_along(W, n, 0, 1, n, 1)
+        errors.append(np.array([W[n], np.sum(x)], np.longdouble) - np.sum(x, dtype=np.longdouble))
+    ours, numpys = np.sqrt(np.mean(np.square(errors), axis=0))
+    assert ours <= 2 * numpys
 
 
 @pytest.mark.parametrize("m, n", [*itertools.product([0, 1, 3], [0, 1, 2, 5, 8, 9, 40]), (2, 3000)])

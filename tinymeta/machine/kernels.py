@@ -153,12 +153,14 @@ def reduce(combine, over_lanes, start, W, y, x, p, q, r):
 
 
 # One sum after the other would wait for each addition; four at a time don't. And many short sums lose fewer digits than a long one: after
-# 2048 elements, another one is begun.
+# 2048 elements, another one is begun, and after 32 of these sums, another sum of them.
 @spliced
 def along_line(combine, W, x, n, start):
     """A vector that combines n elements."""
-    total, size = start, lanes(W)
+    total, part, size = start, start, lanes(W)
     for first in range(0, np.int64(n), 2048):
+        if first % (32 * 2048) == 0:
+            total, part = combine(total, part), start
         s0 = s1 = s2 = s3 = start
         last = min(first + 2048, np.int64(n))
         whole = last - (last - first) % (4 * size)
@@ -167,8 +169,8 @@ def along_line(combine, W, x, n, start):
             s2, s3 = combine(s2, vload(W, x + i + 2 * size)), combine(s3, vload(W, x + i + 3 * size))
         for i in range(whole, last, size):
             s0 = combine(s0, read(W, x + i, min(size, last - i), start))
-        total = combine(total, combine(combine(s0, s1), combine(s2, s3)))
-    return total
+        part = combine(part, combine(combine(s0, s1), combine(s2, s3)))
+    return combine(total, part)
 
 
 @spliced

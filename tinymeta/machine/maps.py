@@ -5,8 +5,10 @@ The result has m rows of n elements. Each operand has its own strides, which say
 (0, 1) for one row, (1, 0) for one column, (0, 0) for one number. If none is a row or a column, m is best 1.
 """
 
+import numpy as np
+
 from .compiling import inner, kernel, spliced
-from .vectors import fma, lanes, load, read, splat_four, splat_pair, vload_like, vload_part, vstore, vstore_part, write
+from .vectors import fma, lanes, load, read, splat_four, splat_pair, unknown, vload_like, vload_part, vstore, vstore_part, write
 
 
 # ## Functions of one array
@@ -22,13 +24,15 @@ def map_one(function, W, y, x, n):
 # ## Functions of two arrays
 @spliced
 def map_two(function, W, y, a, b, m, n, a_row, a_column, b_row, b_column):
-    step = 2 * lanes(W)
-    whole = n - n % step
+    step, n = unknown(2 * lanes(W)), np.int64(n)
+    whole = n - n % (2 * lanes(W))
     for i in range(m if n else 0):
         to, left, right = y + i * n, a + i * a_row, b + i * b_row
         x, z = splat_pair(W, load(W, left)), splat_pair(W, load(W, right))
-        for j in range(0, whole, step):
+        j = np.int64(0)
+        while j != whole:
             vstore(W, to + j, function(along(W, left + j, a_column, None, x), along(W, right + j, b_column, None, z)))
+            j += step
         if n > whole:
             x, z = along(W, left + whole, a_column, n - whole, x), along(W, right + whole, b_column, n - whole, z)
             vstore_part(W, to + whole, function(x, z), n - whole)
