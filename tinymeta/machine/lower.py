@@ -118,8 +118,8 @@ class Lowering:
         self.sizes_of_outputs = [sums, *map(self.size, stacked)]
         return places
 
-    # A sum over rows that is a product, C = D + s A B, or a chain of them in which each is the next one's D, needs no place of its own: it is
-    # added to the sum where the sum is.
+    # What is summed over rows may be a product, C = D + s A B, or a chain of them in which each is the next one's D. It needs no place
+    # of its own: it is added to the sum where the sum is.
     def _accumulated(self) -> dict[int, Place]:
         """The slots of such products, and the places of their sums."""
         made = {i.slot: i for i in self.code.instructions if i.operation is product}
