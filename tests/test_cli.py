@@ -144,7 +144,7 @@ def test_ctrl_c_during_the_training_evaluates_what_there_is(tmp_path):
 def test_help_mentions_every_option():
     done = run("--help")
     assert done.returncode == 0 and done.stderr == ""
-    for option in ("--iterations N", "--seed N", "--out FOLDER", "--json FILE", "--quiet", "Ctrl-C", "default 20000", "exit status"):
+    for option in ("--iterations N", "--seed N", "--out FOLDER", "--json FILE", "--quiet", "Ctrl-C", "default 40000", "exit status"):
         assert option in " ".join(done.stdout.split())
     declared = {name for action in cli.build_parser()._actions for name in action.option_strings if name.startswith("--")}
     assert declared == {"--help", "--iterations", "--seed", "--out", "--json", "--quiet"}

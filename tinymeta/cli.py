@@ -29,7 +29,7 @@ one fails, 2 if the results can't be written, 130 after Ctrl-C outside of a trai
 def build_parser() -> argparse.ArgumentParser:
     """The command line's arguments."""
     parser = argparse.ArgumentParser("tinymeta", description=DESCRIPTION, epilog=EPILOG)
-    parser.add_argument("--iterations", type=_count, default=20000, metavar="N",
+    parser.add_argument("--iterations", type=_count, default=40000, metavar="N",
                         help="updates of MAML, and of the pretrained network (default %(default)s; the paper made 70000)")  # fmt: skip
     parser.add_argument("--seed", type=_count, default=0, metavar="N", help="of all random numbers (default %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("tinymeta-results"), metavar="FOLDER",

@@ -47,5 +47,5 @@ def kernel(function):
 
 @functools.cache
 def warn_once():
-    warnings.warn("no folder for Numba's cache can be written, so the machine is compiled anew in every process (about 10 seconds): "
+    warnings.warn("no folder for Numba's cache can be written, so the machine is compiled anew in every process (about 20 seconds): "
                   "set NUMBA_CACHE_DIR to a folder of yours", RuntimeWarning, stacklevel=2)  # fmt: skip

@@ -295,7 +295,7 @@ def _arena(dtype: np.dtype, size: int) -> np.ndarray:
 @functools.cache
 def _interpreter(dtype: np.dtype) -> tuple[Callable[..., None], Callable[[np.ndarray], int]]:
     """The compiled interpreter, and what finds an array's address. The very first compilation takes a while, and says so."""
-    notice = f"tinymeta compiles its machine for {dtype}, once; this takes about 10 seconds"
+    notice = f"tinymeta compiles its machine for {dtype}, once; this takes about 20 seconds"
     patience = threading.Timer(2.0, lambda: print(notice, file=sys.stderr, flush=True))
     patience.daemon = True
     patience.start()
