@@ -27,7 +27,8 @@ import numpy as np
 
 from ..autodiff.blocks import item
 from .code import Code, Instruction, Type
-from .lower import BAD, COUNTERS, DONE, Lowered, Unsupported, lower
+from .lower import BAD, COUNTERS, DONE, Lowered, Unsupported
+from .lowerings import lower
 from .threads import together
 
 Slots = dict[int, Any]

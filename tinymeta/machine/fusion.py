@@ -277,8 +277,7 @@ def _scale(state: _Absorbing, i: Instruction) -> bool:
 
 def _bias(state: _Absorbing, i: Instruction) -> bool:
     """D + s A B, or D - s A B for a constant s."""
-    pairs = [i.operands] if i.operation is subtract else [i.operands, i.operands[::-1]]
-    for d, slot in pairs:
+    for d, slot in _orders(i):
         chain = state.chain(slot)
         if not chain or chain[0].type != i.type or not _may_be_bias(state.types[d], i.type):
             continue
@@ -290,6 +289,11 @@ def _bias(state: _Absorbing, i: Instruction) -> bool:
         state.replace(chain, i, (a, b, d, *s), bias=True, scaled=bool(s))
         return True
     return False
+
+
+def _orders(i: Instruction) -> list[tuple[int, ...]]:
+    """The operands of an addition in both orders, those of a subtraction in their own."""
+    return [i.operands] if i.operation is subtract else [i.operands, i.operands[::-1]]
 
 
 def _may_be_bias(d: Any, whole: Any) -> bool:
@@ -321,8 +325,7 @@ def _number(state: _Absorbing, i: Instruction) -> bool:
 
 def _sum(state: _Absorbing, i: Instruction) -> bool:
     """d + s a b, or d - s a b for a constant s; or d - s a is d + (-s) a."""
-    pairs = [i.operands] if i.operation is subtract else [i.operands, i.operands[::-1]]
-    for d, slot in pairs:
+    for d, slot in _orders(i):
         made = state.only(slot, multiply, multiply_add)
         if made is None or made.params.get("bias") or made.type != i.type or i.type.dtype.kind != "f":  # type: ignore[union-attr]
             continue

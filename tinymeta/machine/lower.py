@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,18 +76,11 @@ class Unsupported(Exception):
     position = 0
 
 
-def lower(code: Code, summed: Sequence[bool] = ()) -> Lowered:
-    """The table for the machine; the outputs that are `summed` are added up over the rows of a map.
-
-    Raises Unsupported if an instruction has to stay with NumPy.
-    """
-    return Lowering(code, summed or [False] * len(code.outputs)).result()
-
-
 class Lowering:
     """The state of one lowering: the rows so far, the places of the slots, the free parts of the arena."""
 
     def __init__(self, code: Code, summed: Sequence[bool]):
+        """The outputs that are `summed` are added up over the rows of a map."""
         self.code, self.types, self.summed = code, types_of(code), summed
         self.dtype = _common_dtype(code, self.types)
         self.most_integers = 2 ** (np.finfo(self.dtype).nmant + 1)  # up to here, floats are exact
@@ -136,13 +129,17 @@ class Lowering:
                     break
         return found
 
-    def result(self) -> Lowered:
+    def result(self, write: Callable[[Lowering, Instruction], None]) -> Lowered:
+        """The table, in which each instruction has the rows that `write` emits for it."""
         for position, instruction in enumerate(self.code.instructions):
+            self.origin = instruction.slot
             try:
-                self.add(instruction)
+                write(self, instruction)
             except Unsupported as unsupported:
                 unsupported.position = position
                 raise
+            for slot in instruction.operands:
+                self.done_with(slot)
         for slot, place, summed in zip(self.code.outputs, self.output_places, self.summed, strict=True):
             self.origin = slot
             size = self.size(slot)
@@ -169,23 +166,6 @@ class Lowering:
         return Lowered(np.array(self.rows, np.int64).ravel(), constants, self.arena, (*inputs, *captured), outputs, sums,
                        self.sizes_of_outputs[0], np.array(row_steps, np.int64), np.array(portion_steps, np.int64),
                        tuple(self.origins), in_arena)  # fmt: skip
-
-    def add(self, instruction: Instruction) -> None:
-        """The rows of an instruction."""
-        from .lowerings import LOWERINGS, WITH_INTEGERS
-
-        lowering = LOWERINGS.get(instruction.operation)
-        if lowering is None or not isinstance(instruction.type, Type):
-            raise Unsupported
-        self.origin = instruction.slot
-        for slot in (instruction.slot, *instruction.operands):
-            if not self.is_integer(slot):
-                self.checked(slot)
-            elif slot not in self.code.constants and instruction.operation not in WITH_INTEGERS:
-                raise Unsupported
-        lowering(self, instruction)
-        for slot in instruction.operands:
-            self.done_with(slot)
 
     def type_of_given(self, slot: int) -> Type:
         return self.types[slot] if self.is_integer(slot) else self.checked(slot)  # type: ignore[return-value]

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..autodiff.operations import elementwise, indexing, products, reductions, shapes
 from ..autodiff.tensor import Operation
-from .code import Instruction
+from .code import Code, Instruction, Type
 from .fusion import multiply_add, product
 from .lower import (
     BINARY,
@@ -35,6 +35,7 @@ from .lower import (
     UNARY,
     WHERE,
     ZERO,
+    Lowered,
     Lowering,
     Place,
     Unsupported,
@@ -345,3 +346,23 @@ def _product(state: Lowering, i: Instruction) -> None:
 # What may be done to integers on the machine.
 WITH_INTEGERS = {indexing.getitem, indexing.add_at, shapes.reshape_, shapes.transpose_, shapes.broadcast_to_, shapes.concatenate_,
                  *_named(COMPARISONS)}  # fmt: skip
+
+
+def lower(code: Code, summed: Sequence[bool] = ()) -> Lowered:
+    """The table for the machine; the outputs that are `summed` are added up over the rows of a map.
+
+    Raises Unsupported if an instruction has to stay with NumPy.
+    """
+    return Lowering(code, summed or [False] * len(code.outputs)).result(_write)
+
+
+def _write(state: Lowering, i: Instruction) -> None:
+    """The rows of an instruction."""
+    if i.operation not in LOWERINGS or not isinstance(i.type, Type):
+        raise Unsupported
+    for slot in (i.slot, *i.operands):
+        if not state.is_integer(slot):
+            state.checked(slot)
+        elif slot not in state.code.constants and i.operation not in WITH_INTEGERS:
+            raise Unsupported
+    LOWERINGS[i.operation](state, i)
