@@ -13,7 +13,7 @@ import tinymeta as tm
 from tinymeta.autodiff import tree
 from tinymeta.machine import execute
 from tinymeta.machine.execute import Executable
-from tinymeta.machine.lower import WIDTH, check_row
+from tinymeta.machine.lower import PRODUCT, WIDTH, check_row
 
 spec = importlib.util.spec_from_file_location("catalogue", Path(__file__).parents[1] / "autodiff" / "operations" / "catalogue.py")
 catalogue = importlib.util.module_from_spec(spec)
@@ -137,6 +137,24 @@ def test_integers_that_no_float_holds_are_compared_exactly():
     i = np.array([2**53, 2**53 + 1, 3])
     program = tm.trace(lambda i, j: (i == j, i == 3), i, i)
     assert [list(part) for part in program(i, i[[1, 1, 2]])] == [[False, True, True], [False, False, True]]
+
+
+@needs_machine
+def test_integers_are_compared_exactly_with_constants_that_no_float_holds():
+    i = np.array([2**53, 2**53 + 1, 3])
+    assert list(tm.trace(lambda i: i == np.array(2**53 + 1), i)(i)) == [False, True, False]
+
+
+@needs_machine
+def test_products_that_are_summed_over_rows_add_to_the_sum_of_their_portion():
+    def f(W, xs):
+        return np.sum(tm.vmap(lambda x: np.sum(np.tanh(x @ W)) + np.sum(np.sin((x * x) @ W)))(xs))
+
+    program = assert_both_agree(tm.grad(f), LOGITS.T[:, :2], generator.normal(size=(40, 5, 3)))
+    lowered = next(step.lowered for step in Executable(program.code, True).steps if isinstance(step, execute.Map))
+    assert sum(lowered.portion_steps) == lowered.sums == 6
+    rows = [row for row in lowered.table.reshape(-1, WIDTH) if row[0] == PRODUCT and list(row[5:7]) == list(row[11:13])]  # C is D
+    assert len(rows) == 2 and list(rows[0][5:7]) == list(rows[1][5:7])
 
 
 @needs_machine

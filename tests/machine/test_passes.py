@@ -182,6 +182,7 @@ def names_after(f, *args):
 
 @pytest.mark.parametrize("f, names", [
     (lambda a, b, d: (a @ b).T, ["product"]),  # as B' A'
+    (lambda a, b, d: np.sin((a.T @ b).T), ["product", "sin"]),
     (lambda a, b, d: (lambda c: c + c.T)(a @ b), ["product", "transpose", "add"]),  # needed both ways
     (lambda a, b, d: a @ (-0.1 * b), ["product"]),  # a factor of a factor
     (lambda a, b, d: (3.0 * a).T @ (2.0 * b) * 0.5, ["product"]),
