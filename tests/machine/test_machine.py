@@ -11,8 +11,9 @@ import pytest
 
 import tinymeta as tm
 from tinymeta.autodiff import tree
-from tinymeta.machine import execute
+from tinymeta.machine import execute, launch, threads
 from tinymeta.machine.execute import Executable
+from tinymeta.machine.launch import Launch
 from tinymeta.machine.lower import PRODUCT, WIDTH, check_row
 
 spec = importlib.util.spec_from_file_location("catalogue", Path(__file__).parents[1] / "autodiff" / "operations" / "catalogue.py")
@@ -79,7 +80,7 @@ def test_every_broadcasting_pair(a):
             continue
         x, y = generator.normal(size=a), generator.normal(size=b)
         program = assert_both_agree(lambda x, y: (x * y, x > y, np.where(x > y, x, y), np.maximum(x, y) - x / y), x, y)
-        assert [type(step) for step in Executable(program.code, True).steps] == [execute.Table]
+        assert [type(step) for step in Executable(program.code, True).steps] == [Launch]
 
 
 def left_to_numpy(program):
@@ -88,9 +89,9 @@ def left_to_numpy(program):
     names = []
     for executable in executables:
         for step in executable.steps:
-            if isinstance(step, execute.Map) and step.executable is not None:
+            if isinstance(step, execute.Map):
                 executables.append(step.executable)
-            elif isinstance(step, execute.InNumPy) and step.notes:
+            elif isinstance(step, execute.InNumPy):
                 names.append(step.instruction.operation.name)
     return names
 
@@ -151,8 +152,9 @@ def test_products_that_are_summed_over_rows_add_to_the_sum_of_their_portion():
         return np.sum(tm.vmap(lambda x: np.sum(np.tanh(x @ W)) + np.sum(np.sin((x * x) @ W)))(xs))
 
     program = assert_both_agree(tm.grad(f), LOGITS.T[:, :2], generator.normal(size=(40, 5, 3)))
-    lowered = next(step.lowered for step in Executable(program.code, True).steps if isinstance(step, execute.Map))
-    assert sum(lowered.portion_steps) == lowered.sums == 6
+    (step,) = Executable(program.code, True).steps
+    lowered = step.stages[0].lowered
+    assert sum(lowered.portion_steps) == 6
     rows = [row for row in lowered.table.reshape(-1, WIDTH) if row[0] == PRODUCT and list(row[5:7]) == list(row[11:13])]  # C is D
     assert len(rows) == 2 and list(rows[0][5:7]) == list(rows[1][5:7])
 
@@ -234,9 +236,76 @@ TASKS = generator.normal(size=(25, 10, 3)), generator.normal(size=(25, 10))
 @needs_machine
 def test_a_meta_gradient_runs_on_the_machine():
     program = assert_both_agree(tm.value_and_grad(mean_loss), THETA, *TASKS)
-    step = Executable(program.code, True).steps[0]
-    assert type(step) is execute.Map and step.lowered is not None
-    assert step.lowered.arena < sum(np.prod(i.type.shape) + 8 for i in step.body.instructions), "places are used again"
+    (step,) = Executable(program.code, True).steps
+    assert type(step) is Launch
+    body = next(i.body for i in program.instructions if i.body)
+    assert step.arena < sum(np.prod(i.type.shape) + 8 for i in body.instructions), "places are used again"
+
+
+# ## Launches
+def many_stages(W, xs):
+    """Maps and what stands between them: sums that the next map shares, rows that the next map reads."""
+    rows = tm.vmap(lambda x: np.tanh(x @ W))(xs)
+    center = np.mean(rows, axis=0) * 2
+    spread = tm.vmap(lambda row: np.sum((row - center) ** 2))(rows)
+    return np.sum(spread) + 1, rows, spread > 1
+
+
+@needs_machine
+@pytest.mark.parametrize("rows", [1, 2, 31, 32, 33, 65, 200])
+def test_stages_hand_their_results_on(rows):
+    program = assert_both_agree(many_stages, generator.normal(size=(3, 4)), generator.normal(size=(rows, 5, 3)))
+    (step,) = Executable(program.code, True).steps
+    assert [stage.length for stage in step.stages] == [rows, None, rows, None]
+    assert_both_agree(tm.grad(lambda W, xs: many_stages(W, xs)[0]), generator.normal(size=(3, 4)), generator.normal(size=(rows, 5, 3)))
+
+
+@needs_machine
+def test_results_are_the_callers_own():
+    program = tm.trace(many_stages, np.ones((3, 4)), np.ones((2, 5, 3)))
+    W, xs = generator.normal(size=(3, 4)), generator.normal(size=(2, 5, 3))
+    first, again = program(W, xs), program(W, xs)
+    first[1][...] = 7
+    np.testing.assert_array_equal(program(W, xs)[1], again[1])
+    assert first[1].flags.owndata and first[1].flags.writeable
+    twice = tm.trace(lambda x: (x * 2, x * 2, x), np.ones(3))(np.ones(3))
+    assert not any(np.shares_memory(a, b) for a, b in ((twice[0], twice[1]), (twice[0], twice[2])))
+
+
+@needs_machine
+def test_programs_of_both_dtypes_share_the_helpers():
+    """A helper's arena is of the wrong dtype, or too small, again and again."""
+    programs = []
+    for size in (3, 200):
+        for dtype in (np.float32, np.float64):
+            args = generator.normal(size=(size, 4)).astype(dtype), generator.normal(size=(30, 5, size)).astype(dtype)
+            program = tm.trace(lambda W, xs: tm.vmap(lambda x: np.sum(np.tanh(x @ W)))(xs), *args)
+            programs.append((program, args, program(*args)))
+    for _ in range(20):
+        for program, args, expected in programs:
+            np.testing.assert_array_equal(program(*args), expected)
+
+
+@needs_machine
+def test_a_launch_after_one_that_was_interrupted(monkeypatch):
+    """Ctrl-C while helpers are still at work: their memory lives on, and the next launch waits for them."""
+    program = tm.trace(tm.value_and_grad(mean_loss), THETA, *TASKS)
+    expected = program(THETA, *TASKS)[0]
+    crew = threads.crew()
+    if not crew.helpers:
+        pytest.skip("there is one thread")
+    crew.mailbox[threads.INSIDE] = 1  # as if somebody were
+
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch.time, "sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        program(THETA, *TASKS)
+    monkeypatch.undo()
+    crew.mailbox[threads.INSIDE] = 0
+    for _ in range(5):
+        assert program(THETA, *TASKS)[0] == expected
 
 
 @needs_machine

@@ -9,6 +9,7 @@ from tinymeta.autodiff.blocks import run
 from tinymeta.autodiff.tensor import tensor, tracing
 from tinymeta.machine import blocks, passes
 from tinymeta.machine.code import code_of
+from tinymeta.machine.costs import flops
 from tinymeta.machine.execute import Executable
 
 generator = np.random.default_rng(0)
@@ -40,7 +41,8 @@ FUNCTIONS = {
 }
 
 # These change the order of the arithmetic, all others leave each bit as it is.
-ROUNDING = ("constant_factors", "scaled_products", "multiply_adds", "sums_of_rows", "optimize")
+ROUNDING = ("constant_factors", "scaled_products", "associations", "multiply_adds", "sums_of_rows", "optimize")
+LENGTHENING = ("constant_factors", "associations")  # the one leaves dead code, the other saves work by more instructions
 
 
 def traced(f, *args):
@@ -65,7 +67,7 @@ def test_results_are_unchanged(transform, name):
     after = transform(code)
     for before, now in zip(execute(code, inputs), execute(after, inputs), strict=True):
         np.testing.assert_allclose(now, before, rtol=1e-12 if transform.__name__ in ROUNDING else 0)
-    assert length(after) <= length(code) or transform.__name__ == "constant_factors"  # which leaves dead code
+    assert length(after) <= length(code) or transform.__name__ in LENGTHENING
 
 
 def test_dead_code():
@@ -119,7 +121,8 @@ def test_what_depends_on_a_shape_alone_is_a_constant():
 
 
 @pytest.mark.parametrize("f", [lambda x: x * 1, lambda x: 1.0 * x, lambda x: x + 0, lambda x: 0.0 + x, lambda x: x - 0,
-                               lambda x: x / 1, lambda x: np.reshape(x, (3,)), lambda x: np.broadcast_to(x, (3,))])  # fmt: skip
+                               lambda x: x / 1, lambda x: np.reshape(x, (3,)), lambda x: np.broadcast_to(x, (3,)),
+                               lambda x: np.sum(x, axis=())])  # fmt: skip
 def test_algebra_drops_what_changes_nothing(f):
     code, _ = traced(lambda x: np.sin(f(x)), np.ones(3))
     assert [i.operation.name for i in passes.algebra(code).instructions] == ["sin"]
@@ -205,6 +208,45 @@ def test_what_is_used_twice_is_not_absorbed():
 def test_a_factor_that_may_keep_numbers_in_range_stays():
     huge = np.full(3, 1e160)
     assert names_after(lambda x: (1e-150 * x) * (1e-150 * x), huge) == ["multiply", "multiply"]
+
+
+# ## Association
+def thin(*shape):
+    return np.random.default_rng(sum(shape)).normal(size=shape)
+
+
+W, X, P, Q, Y = thin(60, 50), thin(7, 60), thin(2, 60), thin(2, 50), thin(50, 8)
+
+
+@pytest.mark.parametrize("f, shapes", [
+    (lambda W, X, P, Q, Y: X @ (W - 0.1 * (P.T @ Q)), [(7, 50), (7, 2), (7, 50)]),  # X W, X P', and what makes the whole
+    (lambda W, X, P, Q, Y: (W - 0.1 * (P.T @ Q)) @ Y, [(60, 8), (2, 8), (60, 8)]),
+    (lambda W, X, P, Q, Y: (W - 0.1 * (P.T @ Q)).T @ X.T, [(50, 7), (2, 7), (50, 7)]),
+    (lambda W, X, P, Q, Y: 3.0 * (X @ (P.T @ Q)) + 1.0, [(7, 2), (7, 50)]),
+    (lambda W, X, P, Q, Y: (P.T @ Q) @ Y + W[:, :8], [(2, 8), (60, 8)]),
+    (lambda W, X, P, Q, Y: X @ (W - 0.1 * (P.T @ Q) - 0.2 * (P[::-1].T @ Q)), [(7, 50), (7, 2), (7, 50), (7, 2), (7, 50)]),
+    (lambda W, X, P, Q, Y: (X @ (W - 0.1 * (P.T @ Q))) @ Y, [(7, 50), (7, 2), (7, 50), (7, 8)]),
+])  # fmt: skip
+def test_a_product_of_thin_matrices_is_not_written_down_to_be_multiplied(f, shapes):
+    code, inputs = traced(f, W, X, P, Q, Y)
+    after = passes.optimize(code)
+    np.testing.assert_allclose(execute(after, inputs)[0], f(*inputs), rtol=1e-12, atol=1e-12)
+    made = sorted(i.type.shape for i in after.instructions if i.operation.name == "product")
+    assert made == sorted(shapes)
+    assert flops(after) < flops(passes.in_bodies(passes.transposed_products)(code))
+
+
+@pytest.mark.parametrize("f", [
+    lambda W, X, P, Q, Y: (lambda V: (X @ V, V))(W - 0.1 * (P.T @ Q)),  # it is needed itself
+    lambda W, X, P, Q, Y: (lambda V: (X @ V, np.sin(V)))(W - 0.1 * (P.T @ Q)),
+    lambda W, X, P, Q, Y: W @ (W - 0.1 * (P.T @ Q)).T,  # as many rows as columns: no less work
+])
+def test_a_product_that_pays_is_written_down(f):
+    code, inputs = traced(f, W, X, P, Q, Y)
+    after = passes.optimize(code)
+    assert [i.operation.name for i in after.instructions].count("product") == 2
+    for now, expected in zip(execute(after, inputs), tree.flatten(f(*inputs))[0], strict=True):
+        np.testing.assert_allclose(now, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_maps_sum_their_rows():

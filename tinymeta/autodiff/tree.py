@@ -91,6 +91,30 @@ def _unflatten(structure: Structure, leaves: Iterator[Any]) -> Any:
     return kind(*built) if hasattr(kind, "_fields") else kind(built)  # type: ignore[call-arg]
 
 
+def collect(structure: Structure, tree: Any, leaves: list[Any]) -> bool:
+    """Whether a tree has exactly this structure down to its leaves, which are appended to a list. It is quicker than `flatten`.
+
+    A container in the place of a leaf is taken for a leaf: it is for the caller to see that.
+
+    >>> leaves = []
+    >>> collect(flatten({"W": 1.0, "b": (2.0, None)})[1], {"W": 3.0, "b": (4.0, None)}, leaves), leaves
+    (True, [3.0, 4.0])
+    """
+    kind, keys, parts = structure
+    if kind is None:
+        leaves.append(tree)
+        return True
+    if type(tree) is not kind:
+        return False
+    if isinstance(tree, dict):
+        if tuple(tree) != keys:
+            return False
+        tree = tuple(tree.values())
+    if tree is None:
+        return True
+    return len(tree) == len(parts) and all(collect(part, child, leaves) for part, child in zip(parts, tree, strict=True))
+
+
 def leaves_like(structure: Structure, tree: Any, name: str = "the tree") -> list[Any]:
     """The leaves of `tree` in the order of `structure`; dicts are matched by key.
 

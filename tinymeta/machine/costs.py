@@ -7,12 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from ..autodiff.blocks import item
 from .code import Code, Instruction, types_of
-from .execute import Executable, InNumPy, Table, addresses_of, memory_of, run_portions
-from .lower import COUNTERS, WIDTH, Lowered
+from .execute import Executable, InNumPy
+from .launch import Launch
 
 MOVES = ("item", "reshape", "transpose", "broadcast_to", "concatenate", "getitem", "add_at", "put", "full_like", "astype", "stop_gradient")
 
@@ -55,43 +53,35 @@ def _costs(executable: Executable, inputs: Sequence[Any], captured: Sequence[Any
     """Each instruction with its seconds in one row, the number of rows, and its operations in one row."""
     code = executable.code
     slots = {**code.constants, **dict(zip(code.inputs, inputs, strict=True)), **dict(zip(code.captured, captured, strict=True))}
-    types = types_of(code)
+    types = types_of(code) | executable.result_types
     made = {i.slot: i for i in code.instructions}
     for step in executable.steps:
         given = [slots[slot] for slot in step.reads]
         if isinstance(step, InNumPy):
             yield step.instruction, _seconds(lambda step=step: step(slots)), 1, flops_of(step.instruction, types)  # type: ignore[misc]
-        elif isinstance(step, Table):
-            yield from ((made[slot], seconds, 1, flop) for slot, seconds, flop in _rows(step.lowered, given, None, made, types))
-        elif step.lowered is not None:
-            body = {i.slot: i for i in step.body.instructions}
-            for slot, seconds, flop in _rows(step.lowered, given, step.length, body, types_of(step.body)):
-                if slot in body:
-                    yield body[slot], seconds, step.length, flop
-        elif step.executable is not None:
+        elif isinstance(step, Launch):
+            for number, stage in enumerate(step.stages):
+                body = None if stage.block is None else made[stage.block].body
+                inside, types_inside = (made, types) if body is None else ({i.slot: i for i in body.instructions}, types_of(body))
+                for slot, seconds in _rows(step, number, given).items():
+                    if slot in inside:
+                        yield inside[slot], seconds, stage.length or 1, flops_of(inside[slot], types_inside)
+        else:
             count = len(step.body.inputs)
             for i, seconds, times, flop in _costs(step.executable, [x[0] for x in given[:count]], given[count:]):
                 yield i, seconds, times * step.length, flop
         step(slots)
 
 
-def _rows(lowered: Lowered, given: list[Any], length: int | None, made: dict[int, Instruction], types: dict[int, Any]) -> Iterator[Any]:
-    """For each instruction of a table: its slot, the seconds that its rows take, its operations."""
-    memory = memory_of(lowered, given, 1, length)
-    addresses = addresses_of(memory)
-    still = lowered._replace(row_steps=0 * lowered.row_steps)
-
-    def run(table: np.ndarray) -> None:
-        run_portions(still._replace(table=table), memory, addresses, np.zeros(COUNTERS, np.int64), REPETITIONS, REPETITIONS)
-
-    run(lowered.table)  # all operands are there now
-    overhead = _seconds(lambda: run(lowered.table[:0]))
-    seconds = dict.fromkeys(lowered.origins, 0.0)
-    for number, slot in enumerate(lowered.origins):
-        row = lowered.table[WIDTH * number : WIDTH * (number + 1)]
-        seconds[slot] += max(_seconds(lambda row=row: run(row)) - overhead, 1e-9) / REPETITIONS  # type: ignore[misc]
-    for slot in seconds:
-        yield slot, seconds[slot], flops_of(made[slot], types) if slot in made else 0
+def _rows(launch: Launch, number: int, given: list[Any]) -> dict[int, float]:
+    """For each slot that a stage computes, the seconds that its rows of the table take."""
+    run = launch.repeater(number, given, REPETITIONS)
+    origins = launch.stages[number].lowered.origins
+    overhead = _seconds(lambda: run(0, 0))
+    seconds = dict.fromkeys(origins, 0.0)
+    for row, slot in enumerate(origins):
+        seconds[slot] += max(_seconds(lambda row=row: run(row, row + 1)) - overhead, 1e-9) / REPETITIONS  # type: ignore[misc]
+    return seconds
 
 
 def _seconds(function: Callable[[], None]) -> float:

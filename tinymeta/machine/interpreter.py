@@ -12,17 +12,13 @@ row that is out of range would corrupt memory without a word.
 import math
 
 import numpy as np
-from numba.core import types
-from numba.extending import intrinsic
 
 from . import kernels
 from .compiling import inner, kernel, spliced
 from .kernels import map_two, read, write
 from .lower import (
-    BAD,
     BINARY,
     COPY,
-    DONE,
     FILL,
     FIRST,
     FUNCTIONS_OF_ONE,
@@ -35,7 +31,6 @@ from .lower import (
     RESULT,
     SCATTER,
     SECOND,
-    TAKEN,
     THIRD,
     UNARY,
     WHERE,
@@ -245,53 +240,3 @@ def interpret(W, table, bases):
         elif family == FILL:
             fill_row(W, y, 0, n0)
     return good
-
-
-# ## Portions of rows
-@intrinsic
-def add_to(typingctx, counters, which, number):
-    """Add to a counter, in one step that no other thread can come between; its value before."""
-
-    def emit(context, builder, sig, args):
-        address = builder.gep(context.make_array(sig.args[0])(context, builder, args[0]).data, [args[1]])
-        return builder.atomic_rmw("add", address, args[2], "seq_cst")
-
-    return types.int64(counters, types.int64, types.int64), emit
-
-
-# Whoever has nothing left to do waits here for a while, not in Python, where one thread would stand in the other's way.
-PATIENCE = 20_000
-
-
-@inner
-def wait(counters, portions):
-    tries = 0
-    while add_to(counters, DONE, 0) < portions and tries < PATIENCE:
-        tries += 1
-
-
-@kernel
-def address_of(x):
-    """Where a flat array begins, in bytes."""
-    return x.ctypes.data
-
-
-@kernel
-def interpret_portions(W, table, bases, row_steps, portion_steps, counters, length, portion):
-    """Run the table for portions of the rows of a map, until all are taken, and then wait a little for the other threads.
-
-    From one row to the next, and from one portion to the next, each base moves by its step. The counters say how many portions are taken,
-    how many are done, and how many rows have met an index that is out of range.
-    """
-    while True:
-        number = add_to(counters, TAKEN, 1)
-        first = number * portion
-        if first >= length:
-            return wait(counters, -(-length // portion))
-        here = bases + first * row_steps + number * portion_steps
-        for _ in range(first, min(first + portion, length)):
-            good = interpret(W, table, here)
-            if not good:
-                add_to(counters, BAD, 1)
-            here += row_steps
-        add_to(counters, DONE, 1)

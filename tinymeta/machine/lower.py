@@ -33,7 +33,6 @@ LEFT, RIGHT = 1, 2  # which factor of a product is stored transposed
 ZERO, ONE = 0, 1  # the first two constants
 ARENA, CONSTANTS = 0, 1  # the first two bases; then come inputs, captured values, outputs
 WIDTH = 24  # of a row
-TAKEN, DONE, BAD, COUNTERS = range(0, 32, 8)  # what the threads count, each in a line of the cache of its own
 DIMENSIONS = 4  # of a strided copy
 
 FUNCTIONS_OF_ONE = [
@@ -62,10 +61,9 @@ class Lowered(NamedTuple):
     arena: int  # how many elements it needs
     inputs: tuple[Type, ...]  # and then captured values, as `Code` lists them
     outputs: tuple[Type, ...]
-    summed: tuple[int | None, ...]  # for each output that is a sum over rows: where it is among the sums
-    sums: int  # how many elements the sums have
-    row_steps: np.ndarray  # int64, for each base: how far it moves from one row of a map to the next
-    portion_steps: np.ndarray  # from one portion of the rows to the next: the sums alone move
+    summed: tuple[bool, ...]  # which outputs are added up over the rows of a map
+    row_steps: tuple[int, ...]  # for each base: how far it moves from one row of a map to the next
+    portion_steps: tuple[int, ...]  # from one portion of the rows to the next: what is summed alone moves
     origins: tuple[int, ...]  # for each row of the table: the slot that it computes
     places: dict[int, Place]  # of the slots in the arena
 
@@ -95,21 +93,8 @@ class Lowering:
         given = [*code.inputs, *code.captured]
         self.places.update((slot, Place(2 + k, 0)) for k, slot in enumerate(given))
         self.uses = uses(code)
-        self.output_places = self._output_places(2 + len(given))
+        self.output_places = [Place(2 + len(given) + k, 0) for k in range(len(code.outputs))]
         self.accumulated = self._accumulated()
-
-    def _output_places(self, base: int) -> list[Place]:
-        """The sums lie one after the other at a base of their own, which all rows share; each other output has its own base."""
-        sums, places = 0, []
-        for slot, summed in zip(self.code.outputs, self.summed, strict=True):
-            if summed:
-                places.append(Place(base, sums))
-                sums += self.size(slot)
-            else:
-                places.append(Place(base + 1 + sum(place.base > base for place in places), 0))
-        stacked = [slot for slot, summed in zip(self.code.outputs, self.summed, strict=True) if not summed]
-        self.sizes_of_outputs = [sums, *map(self.size, stacked)]
-        return places
 
     # What is summed over rows may be a product, C = D + s A B, or a chain of them in which each is the next one's D. It needs no place
     # of its own: it is added to the sum where the sum is.
@@ -154,18 +139,17 @@ class Lowering:
         if any(self.is_integer(slot) for slot in self.code.outputs):
             raise Unsupported
         inputs, captured = ([self.type_of_given(slot) for slot in slots] for slots in (self.code.inputs, self.code.captured))
-        sizes = [self.arena, constants.size, *(math.prod(t.shape) for t in (*inputs, *captured)), *self.sizes_of_outputs]
-        for row in self.rows:
-            check_row(row, sizes)
-        row_steps = [0, 0, *(math.prod(t.shape) for t in inputs), *[0] * len(captured), 0, *self.sizes_of_outputs[1:]]
-        portion_steps = [0] * len(row_steps)
-        portion_steps[2 + len(inputs) + len(captured)] = self.sizes_of_outputs[0]
         outputs = tuple(self.checked(slot) for slot in self.code.outputs)
-        sums = tuple(place.offset if summed else None for place, summed in zip(self.output_places, self.summed, strict=True))
+        given = [math.prod(t.shape) for t in (*inputs, *captured)]
+        results = [math.prod(t.shape) for t in outputs]
+        for row in self.rows:
+            check_row(row, [self.arena, constants.size, *given, *results])
+        moving = [*given[: len(inputs)], *[0] * len(captured)]
+        row_steps = (0, 0, *moving, *(n * (not summed) for n, summed in zip(results, self.summed, strict=True)))
+        portion_steps = (0, 0, *[0] * len(given), *(n * summed for n, summed in zip(results, self.summed, strict=True)))
         in_arena = {slot: place for slot, place in self.places.items() if place.base == ARENA}
-        return Lowered(np.array(self.rows, np.int64).ravel(), constants, self.arena, (*inputs, *captured), outputs, sums,
-                       self.sizes_of_outputs[0], np.array(row_steps, np.int64), np.array(portion_steps, np.int64),
-                       tuple(self.origins), in_arena)  # fmt: skip
+        return Lowered(np.array(self.rows, np.int64).ravel(), constants, self.arena, (*inputs, *captured), outputs, tuple(self.summed),
+                       row_steps, portion_steps, tuple(self.origins), in_arena)  # fmt: skip
 
     def type_of_given(self, slot: int) -> Type:
         return self.types[slot] if self.is_integer(slot) else self.checked(slot)  # type: ignore[return-value]

@@ -18,6 +18,7 @@ import numpy as np
 from ..autodiff.blocks import item
 from ..autodiff.operations.reductions import sum_
 from ..autodiff.operations.shapes import broadcast_to_, full_like, reshape_
+from .association import associations
 from .blocks import equal_rows, inline_checkpoints, merge_maps, sums_of_rows
 from .code import Bundle, Code, Instruction, rewritten, types_of
 from .fusion import broadcasts, constant_factors, double_transpositions, multiply_adds, scaled_products, transposed_products
@@ -122,7 +123,7 @@ def constant_folding(code: Code) -> Code:
 
 # ## Algebra
 # $1 \cdot a = a$, $a + 0 = a$ and $a / 1 = a$ where neither shape nor dtype changes; a reshape, a broadcast or a sum over
-# axes of length 1 that changes nothing.
+# no axes, or over axes of length 1, that changes nothing.
 def algebra(code: Code) -> Code:
     """Drop what changes nothing."""
     types = types_of(code)
@@ -147,7 +148,7 @@ def _changes_nothing(i: Instruction, slot: int, operands: tuple[int, ...], const
     """Whether the result is the operand in this slot."""
     if types[slot] != i.type or slot in constants:
         return False
-    if i.operation in (reshape_, broadcast_to_) or (i.operation is sum_ and i.params["keepdims"]):
+    if i.operation in (reshape_, broadcast_to_) or (i.operation is sum_ and (i.params["keepdims"] or not i.params["axis"])):
         return True
     if i.operation.name not in _NEUTRAL or len(operands) != 2:
         return False
@@ -161,7 +162,7 @@ def _changes_nothing(i: Instruction, slot: int, operands: tuple[int, ...], const
 PASSES: tuple[Pass, ...] = tuple(map(in_bodies, (
     dead_code, equal_rows, constant_folding, algebra, common_subexpressions, merge_maps, common_subexpressions, dead_code,
     double_transpositions, transposed_products, broadcasts, constant_factors, algebra, dead_code,
-    scaled_products, multiply_adds, common_subexpressions, sums_of_rows, inline_checkpoints, dead_code,
+    scaled_products, associations, multiply_adds, common_subexpressions, sums_of_rows, inline_checkpoints, dead_code,
 )))  # fmt: skip
 
 

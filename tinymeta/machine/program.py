@@ -46,9 +46,32 @@ class Program:
 
     def run(self, inputs: Sequence[Any]) -> Any:
         """Run on the leaves of the arguments that aren't static, which must be as `code.inputs` says: nothing is checked."""
-        kept = {id(x) for x in (*inputs, *self.captured, *self.code.constants.values())}
         outputs = self.executable(inputs, self.captured)
-        return tree.unflatten(self.output_structure, [_owned(y, kept) for y in outputs])
+        owned = [y if new and type(y) is np.ndarray else _owned(y) for y, new in zip(outputs, self.executable.makes_new, strict=True)]
+        return tree.unflatten(self.output_structure, owned)
+
+    def fitting(self, args: tuple[Any, ...]) -> list[Any] | None:
+        """The leaves of the arguments that aren't static, if `run` can take them as they stand, else None. Every call of a jitted
+        function asks: it must be quick."""
+        leaves: list[Any] = []
+        if not tree.collect(self.structure, args, leaves):
+            return None
+        for x, like in zip(leaves, self.likes, strict=True):
+            if type(x) is np.ndarray:
+                if type(like) is not Type or like.weak or x.shape != like.shape or x.dtype != like.dtype:
+                    return None
+            elif type(like) is Type:
+                if type(x) is not float or not like.weak:
+                    return None
+            elif type(x) is not type(like[0]) or x != like[0]:
+                return None
+        return [x for i, x in enumerate(leaves) if i not in self.static] if self.static else leaves
+
+    @functools.cached_property
+    def likes(self) -> list[Type | tuple[Any]]:
+        """What each leaf of the arguments must be like: of a type, or static, in a tuple."""
+        types = iter(self.code.inputs.values())
+        return [(self.static[i],) if i in self.static else next(types) for i in range(len(self.static) + len(self.code.inputs))]
 
     def _inputs(self, args: tuple[Any, ...]) -> list[Any]:
         """The leaves of the arguments that aren't static."""
@@ -114,10 +137,8 @@ def _input(x: Any, like: Type, name: str) -> Any:
     return array
 
 
-def _owned(y: Any, kept: set[int]) -> Any:
+def _owned(y: Any) -> Any:
     """A result that the caller may keep and change: an array of its own."""
-    if isinstance(y, np.ndarray) and y.flags.owndata and y.flags.c_contiguous and id(y) not in kept:
-        return y
     return np.array(y, order="C") if isinstance(y, (np.ndarray, np.generic, float)) else y
 
 

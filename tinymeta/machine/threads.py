@@ -1,11 +1,10 @@
 r"""
 # Threads
 
-The rows of a map are shared out in small portions: whoever has finished one takes the next, by adding 1 to a counter in one
-indivisible step. So nobody waits for a thread that was held up, or that has not even woken up yet.
-
-The threads are Python's, and wait for work in a queue; while a kernel runs they don't hold the interpreter's lock. The calling thread does
-its share, and goes on when the last portion is finished.
+The threads that help are Python's, and sleep in front of a queue. Work for them is a function that every thread calls, and that takes
+portions until there are none left. For what the machine runs, it is to watch a *mailbox* for a while (`team` says how): as long
+as one launch follows the other, the helpers are awake, and begin within a microsecond. A mailbox serves one launch at a time; whoever
+launches meanwhile works alone.
 """
 
 from __future__ import annotations
@@ -19,6 +18,15 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
+import numpy as np
+
+# The fields of a mailbox: first those that several threads write, each in a line of the cache of its own.
+TAKEN, INSIDE, OPEN, AWAKE, BAD = range(0, 40, 8)
+"""How many portions are taken, how many are at work, the stage that is open (or 0), how many are awake, how many rows met a bad index."""
+SERIAL, TABLE, TABLE_LENGTH, PLACES, BASES, MEMORY, MEMORIES, LENGTH, PORTION, ARENA, BYTES = range(40, 51)
+"""The open stage: where its table, its places and the addresses are, and how many of each; its rows; the arena that it needs."""
+FIELDS = 64
+
 
 def thread_count() -> int:
     """How many threads share the rows of a map."""
@@ -26,44 +34,58 @@ def thread_count() -> int:
     return max(1, int(os.environ.get("TINYMETA_THREADS", available)))
 
 
+class Crew:
+    """The threads that help, their queue, and their mailbox."""
+
+    def __init__(self, helpers: int):
+        self.helpers = helpers
+        self.queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self.mailbox, self.lock = np.zeros(FIELDS, np.int64), threading.Lock()
+        self.memory: Any = None  # what the helpers may still be working on, if the launching thread was interrupted
+        self.threads = [threading.Thread(target=self._serve, name=f"tinymeta-{k}", daemon=True) for k in range(helpers)]
+        for thread in self.threads:
+            thread.start()
+        atexit.register(self._dismiss)
+
+    def wake(self, work: Callable[[], None], missing: int) -> None:
+        """Let as many helpers as are missing do the work, beside those that have been called already."""
+        for _ in range(missing - self.queue.qsize()):
+            self.queue.put(work)
+
+    def _serve(self) -> None:
+        while (work := self.queue.get()) is not None:
+            try:
+                work()
+            except MemoryError:  # before it took anything: the others do it
+                pass
+            del work  # and the arrays that it holds
+
+    def _dismiss(self) -> None:
+        """Let the threads come to their end before Python does: one that is still at work then would be cut off in the middle of it."""
+        for _ in self.threads:
+            self.queue.put(None)
+        for thread in self.threads:
+            thread.join(timeout=1.0)
+
+
+@functools.cache
+def _crew(helpers: int) -> Crew:
+    return Crew(helpers)
+
+
+def crew() -> Crew:
+    """Those who help the threads of this process; nobody, if one thread is to do everything."""
+    return _crew(thread_count() - 1)
+
+
 def together(work: Callable[[], None], unfinished: Callable[[], bool]) -> None:
     """Let all threads do the work, each taking portions until there are none left; return when none is unfinished."""
-    helpers = thread_count() - 1
-    queue = _queue(helpers) if helpers else None
-    for _ in range(helpers):
-        queue.put(work)  # type: ignore[union-attr]
+    for _ in range(crew().helpers):
+        crew().queue.put(work)
     work()
     while unfinished():
         time.sleep(0)  # lets the others have Python's lock
 
 
-@functools.cache
-def _queue(helpers: int) -> SimpleQueue[Callable[[], None]]:
-    """The queue of the threads that help."""
-    queue: SimpleQueue[Any] = SimpleQueue()
-    threads = [threading.Thread(target=_serve, args=(queue,), name=f"tinymeta-{number}", daemon=True) for number in range(helpers)]
-    for thread in threads:
-        thread.start()
-    atexit.register(_dismiss, queue, threads)
-    return queue
-
-
-def _dismiss(queue: SimpleQueue[Any], threads: list[threading.Thread]) -> None:
-    """Let the threads come to their end before Python does: one that is still at work then would be cut off in the middle of it."""
-    for _ in threads:
-        queue.put(None)
-    for thread in threads:
-        thread.join(timeout=1.0)
-
-
-def _serve(queue: SimpleQueue[Callable[[], None] | None]) -> None:
-    while (work := queue.get()) is not None:
-        try:
-            work()
-        except MemoryError:  # before it took anything: the others do it
-            pass
-        del work  # and the arrays that it holds
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _queue.cache_clear())  # threads don't survive a fork
+    os.register_at_fork(after_in_child=_crew.cache_clear)  # threads don't survive a fork
