@@ -27,7 +27,7 @@ import numpy as np
 
 from ..autodiff.blocks import item
 from .code import Code, Instruction, Type
-from .lower import BAD, COUNTERS, DONE, Lowered, Unsupported
+from .lower import ARENA, BAD, COUNTERS, DONE, Lowered, Unsupported
 from .lowerings import lower
 from .threads import together
 
@@ -138,9 +138,8 @@ class Table:
     """Instructions for the machine."""
 
     def __init__(self, code: Code):
-        self.lowered = lower(code)
+        self.code, self.lowered = code, lower(code)
         self.reads, self.writes = list(code.inputs), code.outputs
-
         self.notes = _arena_notes(self.lowered)
 
     @property
@@ -155,7 +154,7 @@ class Table:
 
 def _arena_notes(lowered: Lowered) -> dict[int, str]:
     size = lowered.constants.itemsize
-    return {slot: f"at {size * place.offset}" for slot, place in lowered.places.items()}
+    return {slot: f"at {size * place.offset}" for slot, place in lowered.places.items() if place.base == ARENA}
 
 
 class Map:

@@ -67,7 +67,7 @@ class Lowered(NamedTuple):
     row_steps: np.ndarray  # int64, for each base: how far it moves from one row of a map to the next
     portion_steps: np.ndarray  # from one portion of the rows to the next: the sums alone move
     origins: tuple[int, ...]  # for each row of the table: the slot that it computes
-    places: dict[int, Place]  # of the slots in the arena
+    places: dict[int, Place]  # of the slots
 
 
 class Unsupported(Exception):
@@ -162,10 +162,9 @@ class Lowering:
         portion_steps[2 + len(inputs) + len(captured)] = self.sizes_of_outputs[0]
         outputs = tuple(self.checked(slot) for slot in self.code.outputs)
         sums = tuple(place.offset if summed else None for place, summed in zip(self.output_places, self.summed, strict=True))
-        in_arena = {slot: place for slot, place in self.places.items() if place.base == ARENA}
         return Lowered(np.array(self.rows, np.int64).ravel(), constants, self.arena, (*inputs, *captured), outputs, sums,
                        self.sizes_of_outputs[0], np.array(row_steps, np.int64), np.array(portion_steps, np.int64),
-                       tuple(self.origins), in_arena)  # fmt: skip
+                       tuple(self.origins), self.places)  # fmt: skip
 
     def type_of_given(self, slot: int) -> Type:
         return self.types[slot] if self.is_integer(slot) else self.checked(slot)  # type: ignore[return-value]
