@@ -164,7 +164,7 @@ def test_what_the_machine_leaves_to_numpy_is_marked_and_the_rest_runs_on_it():
 
     program = assert_both_agree(f, LOGITS[:3])
     assert left_to_numpy(program) == ["solve"]
-    assert [line.split()[2] for line in str(program).splitlines() if line.endswith("in NumPy")] == ["solve"]
+    assert [line.split()[2] for line in str(program).splitlines() if "in NumPy" in line] == ["solve"]
     mapped = assert_both_agree(tm.value_and_grad(lambda x: np.mean(tm.vmap(f)(x) ** 2)), generator.normal(size=(6, 3, 3)), tolerance=1e-11)
     assert set(left_to_numpy(mapped)) == {"solve"}
     assert str(mapped).count("in NumPy") == left_to_numpy(mapped).count("solve") > 1
