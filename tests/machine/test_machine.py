@@ -166,7 +166,7 @@ def test_what_the_machine_leaves_to_numpy_is_marked_and_the_rest_runs_on_it():
 
     program = assert_both_agree(f, LOGITS[:3])
     assert left_to_numpy(program) == ["solve"]
-    assert [line.split()[2] for line in str(program).splitlines() if line.endswith("in NumPy")] == ["solve"]
+    assert [line.split()[2] for line in str(program).splitlines() if "in NumPy" in line] == ["solve"]
     mapped = assert_both_agree(tm.value_and_grad(lambda x: np.mean(tm.vmap(f)(x) ** 2)), generator.normal(size=(6, 3, 3)), tolerance=1e-11)
     assert set(left_to_numpy(mapped)) == {"solve"}
     assert str(mapped).count("in NumPy") == left_to_numpy(mapped).count("solve") > 1
@@ -256,7 +256,7 @@ def many_stages(W, xs):
 def test_stages_hand_their_results_on(rows):
     program = assert_both_agree(many_stages, generator.normal(size=(3, 4)), generator.normal(size=(rows, 5, 3)))
     (step,) = Executable(program.code, True).steps
-    assert [stage.length for stage in step.stages] == [rows, None, rows, None]
+    assert [stage.length for stage in step.stages] == [rows, 1, rows, 1]
     assert_both_agree(tm.grad(lambda W, xs: many_stages(W, xs)[0]), generator.normal(size=(3, 4)), generator.normal(size=(rows, 5, 3)))
 
 

@@ -55,21 +55,24 @@ Tensor's methods. The values are functions or Operations.
 # ## While a function is traced
 # A trace records *what* is computed, for any input of the same shapes. A value seen during the trace would
 # be baked in, so `bool(t)`, `t.value` and their like refuse to answer until the trace is over.
-_tracing: contextvars.ContextVar[bool] = contextvars.ContextVar("tracing", default=False)
+_tracing: contextvars.ContextVar[Callable[[Tensor], None] | None] = contextvars.ContextVar("tracing", default=None)
+_traces: list[Any] = []  # those of all threads: an empty list is asked faster than the variable
 
 
 def is_tracing() -> bool:
     """Whether the function that is running now is being traced."""
-    return _tracing.get()
+    return _tracing.get() is not None
 
 
 @contextlib.contextmanager
-def tracing() -> Iterator[None]:
-    """While this lasts, Tensors stand for *any* value of their shape."""
-    token = _tracing.set(True)
+def tracing(watch: Callable[[Tensor], None] = lambda node: None) -> Iterator[None]:
+    """While this lasts, Tensors stand for *any* value of their shape, and `watch` is shown each one when it is made."""
+    token = _tracing.set(watch)
+    _traces.append(token)
     try:
         yield
     finally:
+        _traces.remove(token)
         _tracing.reset(token)
 
 
@@ -252,6 +255,8 @@ class Tensor:
         self.params = params
         self.index = now()
         self.oldest = self.index if oldest is None else oldest  # None: a leaf
+        if _traces and (watch := _tracing.get()) is not None:
+            watch(self)
 
     # ### Attributes
     @property

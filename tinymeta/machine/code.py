@@ -12,7 +12,7 @@ tasks a batch has, its code has the length of one task's.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,6 +62,9 @@ def checkpoint(*operands: Any) -> Any:
     raise NotImplementedError
 
 
+NO_LINES: Mapping[int, str] = {}
+
+
 class Instruction(NamedTuple):
     """`slot = operation(operands)`."""
 
@@ -72,6 +75,7 @@ class Instruction(NamedTuple):
     type: Type | Bundle
     body: Code | None = None
     length: int | None = None  # of a mapped block
+    lines: tuple[str, ...] = ()  # of the source that it comes from, see `source`
 
 
 class Code(NamedTuple):
@@ -116,8 +120,8 @@ def rewritten(code: Code, replacement: dict[int, int], instructions: list[Instru
     return code._replace(instructions=moved, outputs=tuple(map(final, code.outputs)))
 
 
-def code_of(graph: Graph) -> Code:
-    """The instructions that compute a graph's outputs."""
+def code_of(graph: Graph, lines: Mapping[int, str] = NO_LINES) -> Code:
+    """The instructions that compute a graph's outputs, with the lines of source that are known of its nodes."""
     slots: dict[int, int] = {}
     constants: dict[int, Any] = {}
 
@@ -146,12 +150,13 @@ def code_of(graph: Graph) -> Code:
         if node.op is identity:  # no work: another name for the same slot
             slots[node.index] = operands[0]
             continue
+        line = (lines[node.index],) if node.index in lines else ()
         if isinstance(node.op, Block):
             assert node.op.graph is not None, "a block from before the trace is captured"
             op = checkpoint if node.op.length is None else map_
-            made = Instruction(new(node), op, operands, {}, type_of(node.data), code_of(node.op.graph), node.op.length)
+            made = Instruction(new(node), op, operands, {}, type_of(node.data), code_of(node.op.graph, lines), node.op.length, line)
         else:
-            made = Instruction(new(node), node.op, operands, node.params, type_of(node.data))
+            made = Instruction(new(node), node.op, operands, node.params, type_of(node.data), lines=line)
         instructions.append(made)
     outputs = tuple(slot(y) for y in graph.outputs)
     return Code(inputs, captured, constants, tuple(instructions), outputs)  # type: ignore[arg-type]

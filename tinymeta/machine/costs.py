@@ -10,7 +10,8 @@ from typing import Any
 from ..autodiff.blocks import item
 from .code import Code, Instruction, types_of
 from .execute import Executable, InNumPy
-from .launch import Launch
+from .launch import Launch, Stage, memory_of, run_table
+from .lower import WIDTH
 
 MOVES = ("item", "reshape", "transpose", "broadcast_to", "concatenate", "getitem", "add_at", "put", "full_like", "astype", "stop_gradient")
 
@@ -54,34 +55,35 @@ def _costs(executable: Executable, inputs: Sequence[Any], captured: Sequence[Any
     code = executable.code
     slots = {**code.constants, **dict(zip(code.inputs, inputs, strict=True)), **dict(zip(code.captured, captured, strict=True))}
     types = types_of(code) | executable.result_types
-    made = {i.slot: i for i in code.instructions}
     for step in executable.steps:
-        given = [slots[slot] for slot in step.reads]
+        if isinstance(step, Launch):
+            for stage in step.stages:
+                yield from _costs_of_stage(stage, [slots[slot] for slot in stage.reads])
+                Launch([stage], stage.writes)(slots)
+            continue
         if isinstance(step, InNumPy):
             yield step.instruction, _seconds(lambda step=step: step(slots)), 1, flops_of(step.instruction, types)  # type: ignore[misc]
-        elif isinstance(step, Launch):
-            for number, stage in enumerate(step.stages):
-                body = None if stage.block is None else made[stage.block].body
-                inside, types_inside = (made, types) if body is None else ({i.slot: i for i in body.instructions}, types_of(body))
-                for slot, seconds in _rows(step, number, given).items():
-                    if slot in inside:
-                        yield inside[slot], seconds, stage.length or 1, flops_of(inside[slot], types_inside)
         else:
-            count = len(step.body.inputs)
+            given, count = [slots[slot] for slot in step.reads], len(step.body.inputs)
             for i, seconds, times, flop in _costs(step.executable, [x[0] for x in given[:count]], given[count:]):
                 yield i, seconds, times * step.length, flop
         step(slots)
 
 
-def _rows(launch: Launch, number: int, given: list[Any]) -> dict[int, float]:
-    """For each slot that a stage computes, the seconds that its rows of the table take."""
-    run = launch.repeater(number, given, REPETITIONS)
-    origins = launch.stages[number].lowered.origins
-    overhead = _seconds(lambda: run(0, 0))
-    seconds = dict.fromkeys(origins, 0.0)
-    for row, slot in enumerate(origins):
-        seconds[slot] += max(_seconds(lambda row=row: run(row, row + 1)) - overhead, 1e-9) / REPETITIONS  # type: ignore[misc]
-    return seconds
+def _costs_of_stage(stage: Stage, given: list[Any]) -> Iterator[tuple[Instruction, float, int, int]]:
+    """The same for the instructions of a table, whose rows are run again and again, for the first row of a map."""
+    if stage.block is not None:
+        count = len(stage.code.inputs)
+        given = [*(x[0] for x in given[:count]), *given[count:]]
+    memory, types, lowered = memory_of(stage.lowered, given), types_of(stage.code), stage.lowered
+    run_table(lowered.table, memory)  # all operands are there now
+    overhead = _seconds(lambda: run_table(lowered.table[:0], memory, REPETITIONS))
+    seconds = dict.fromkeys(lowered.origins, 0.0)
+    for number, slot in enumerate(lowered.origins):
+        row = lowered.table[WIDTH * number : WIDTH * (number + 1)]
+        took = _seconds(lambda row=row: run_table(row, memory, REPETITIONS))  # type: ignore[misc]
+        seconds[slot] += max(took - overhead, 1e-9) / REPETITIONS
+    yield from ((i, seconds[i.slot], stage.length, flops_of(i, types)) for i in stage.code.instructions if i.slot in seconds)
 
 
 def _seconds(function: Callable[[], None]) -> float:

@@ -22,7 +22,7 @@ import numpy as np
 from ..autodiff.blocks import item
 from .code import Code, Instruction, Type, rewritten, types_of
 from .launch import Launch, Stage
-from .lower import Lowered, Unsupported
+from .lower import ARENA, Lowered, Unsupported
 from .lowerings import lower
 from .threads import together
 
@@ -89,7 +89,7 @@ class Executable:
                     if stage.block is None:
                         notes.of.update(places)
                     else:
-                        notes.bodies[stage.block] = Notes(places, {})
+                        notes.bodies[stage.block.slot] = Notes(places, {})
             elif isinstance(step, Map):
                 notes.bodies[step.block.slot] = step.executable.notes
             elif step.instruction.operation is not item:
@@ -99,7 +99,7 @@ class Executable:
 
 def _arena_notes(lowered: Lowered) -> dict[int, str]:
     size = lowered.constants.itemsize
-    return {slot: f"at {size * place.offset}" for slot, place in lowered.places.items()}
+    return {slot: f"at {size * place.offset}" for slot, place in lowered.places.items() if place.base == ARENA}
 
 
 # ## Steps
@@ -142,7 +142,7 @@ def _parts(code: Code, results: Results, machine: bool) -> Iterator[Stage | Map 
         while end > start:
             try:
                 part = _part(code, types, start, end)
-                yield Stage(lower(part), None, tuple(part.inputs), {slot: types[slot] for slot in part.outputs})  # type: ignore[misc]
+                yield Stage(part, lower(part), tuple(part.inputs), {slot: types[slot] for slot in part.outputs})  # type: ignore[misc]
                 break
             except Unsupported as unsupported:
                 end = start + unsupported.position
@@ -158,7 +158,7 @@ def _map(block: Instruction, writes: dict[int, Type], machine: bool) -> Stage | 
     summed = block.params.get("summed", (False,) * len(block.body.outputs))
     try:
         if machine:
-            return Stage(lower(block.body, summed), block.length, block.operands, writes, block.slot)
+            return Stage(block.body, lower(block.body, summed), block.operands, writes, block)
     except Unsupported:
         pass
     return Map(block, summed, writes, machine)

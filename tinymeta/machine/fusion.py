@@ -242,7 +242,8 @@ class _Absorbing:
         for made in chain:
             del self.made[made.slot]
         chain = [chain[0]._replace(operands=operands, params={**chain[0].params, **params}), *chain[1:]]
-        chain[-1] = chain[-1]._replace(slot=i.slot, type=i.type)
+        lines = tuple(dict.fromkeys((*chain[-1].lines, *i.lines)))
+        chain[-1] = chain[-1]._replace(slot=i.slot, type=i.type, lines=lines)
         self.made.update((made.slot, made) for made in chain)
 
     def constant(self, value: Any) -> int:

@@ -17,13 +17,13 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .code import Type
+from .code import Code, Instruction, Type
 from .lower import FIRST, REDUCE, RESULT, WIDTH, Lowered
 from .threads import ARENA, AWAKE, BAD, BYTES, FIELDS, INSIDE, Crew, crew
 
@@ -34,13 +34,18 @@ HOME, CONSTANTS = 0, 1  # the first arrays of a launch: what its stages hand to 
 
 
 class Stage(NamedTuple):
-    """A table, the number of rows it is run for (None: it is no map), the slots that it reads and writes, and the map's own slot."""
+    """Code as a table, the slots that it reads and writes, and the map whose body it is, if it is one."""
 
+    code: Code
     lowered: Lowered
-    length: int | None
     reads: tuple[int, ...]
     writes: dict[int, Type]  # a map's results are stacked, if they aren't summed
-    block: int | None = None
+    block: Instruction | None = None
+
+    @property
+    def length(self) -> int:
+        """How often it is run."""
+        return 1 if self.block is None else self.block.length or 1
 
 
 class Place(NamedTuple):
@@ -68,7 +73,6 @@ class Launch:
         self.places = {slot: Place(next(arrays), 0) for slot in (*self.reads, *self.results)}
         self.home = 0  # elements
         self.rows: list[tuple[int, ...]] = []  # a stage each, as `team` takes it
-        self.numbers: list[int] = []  # of the stages that were given
         self.bases: list[Place] = []
         self.tables: list[np.ndarray] = []
         constants = 0
@@ -81,7 +85,7 @@ class Launch:
 
     def _add(self, stage: Stage, constants: Place) -> None:
         """Write a stage down, and one after it that adds up its portions."""
-        lowered, rows = stage.lowered, stage.length or 1
+        lowered, rows = stage.lowered, stage.length
         sums_each = sum(lowered.portion_steps)
         portion = -(-rows // max(ENOUGH, min(MOST_PORTIONS, MOST_SUMS // max(sums_each, 1))))
         count = -(-rows // portion)
@@ -97,7 +101,6 @@ class Launch:
         steps = zip(lowered.row_steps[2:], lowered.portion_steps[2:], strict=True)
         places = [place._replace(row_step=row, portion_step=portion) for place, (row, portion) in zip(places, steps, strict=True)]
         shared = count > 1 and len(lowered.origins) * rows >= WORTH_A_THREAD
-        self.numbers.append(len(self.rows))
         self._write(lowered.table, [constants, *places], rows, portion, shared, lowered.arena)
         if sums:
             table = [_sum_of_portions(2 * k, count, size) for k, (_, _, count, size) in enumerate(sums)]
@@ -162,29 +165,28 @@ class Launch:
             raise IndexError("an array that is used as an index has an element that is out of range")
 
 
-    def repeater(self, number: int, given: Sequence[Any], times: int) -> Callable[[int, int], None]:
-        """For a profile: after one run, what runs some rows of the table of a stage so many times, always for the first row of a map."""
-        compiled, memory = machine(self.dtype), self.memory(given)
-        addresses = np.array([compiled.address_of(x.reshape(-1)) for x in memory], np.int64)
-        self.run(compiled, memory, addresses)
-        stages, bases = self.instructions
-        still, mailbox = bases * [1, 1, 0, 0], np.zeros(FIELDS, np.int64)
-        arena = working_memory("arena", self.dtype, self.arena)
-        start, _, *places = stages[self.numbers[number]][:4]
-
-        def run(first: int, last: int) -> None:
-            stage = np.array([[start + WIDTH * first, start + WIDTH * last, *places, times, times, 0, 0]])
-            compiled.launch(arena, stage, self.table, still, addresses, mailbox, 0)
-            assert memory  # it lives as long
-
-        return run
-
-
 def _sum_of_portions(base: int, count: int, size: int) -> list[int]:
     """A row of the table: one base is the sum over the first axis of the next one, (count, size). Base 1 has the constants."""
     row = [0] * WIDTH
     row[0], row[2:5], row[RESULT], row[FIRST] = REDUCE, [1, count, size], 2 + base, 3 + base
     return row
+
+
+# ## Tables alone
+# To measure or to check single instructions, a table is run on arrays of its own, one for each base.
+def memory_of(lowered: Lowered, given: Sequence[Any]) -> list[np.ndarray]:
+    """An arena, the constants, what is given for one row, and the outputs, which are 0."""
+    dtype = lowered.constants.dtype
+    outputs = [np.zeros(t.shape, dtype) for t in lowered.outputs]
+    return [working_memory("arena", dtype, lowered.arena), lowered.constants, *(_flat(x, dtype) for x in given), *outputs]
+
+
+def run_table(table: np.ndarray, memory: Sequence[np.ndarray], times: int = 1) -> None:
+    """Run some rows of a table, so many times."""
+    compiled, count = machine(memory[0].dtype), len(memory)
+    addresses = np.array([compiled.address_of(x.reshape(-1)) for x in memory], np.int64)
+    places, stage = np.array([(k, 0, 0, 0) for k in range(count)]), np.array([[0, len(table), 0, count, times, times, 0, 0]])
+    compiled.launch(memory[0], stage, table, places, addresses, np.zeros(FIELDS, np.int64), 0)
 
 
 def _attend(mailbox: np.ndarray) -> None:

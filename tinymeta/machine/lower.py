@@ -65,7 +65,7 @@ class Lowered(NamedTuple):
     row_steps: tuple[int, ...]  # for each base: how far it moves from one row of a map to the next
     portion_steps: tuple[int, ...]  # from one portion of the rows to the next: what is summed alone moves
     origins: tuple[int, ...]  # for each row of the table: the slot that it computes
-    places: dict[int, Place]  # of the slots in the arena
+    places: dict[int, Place]  # of the slots
 
 
 class Unsupported(Exception):
@@ -147,9 +147,8 @@ class Lowering:
         moving = [*given[: len(inputs)], *[0] * len(captured)]
         row_steps = (0, 0, *moving, *(n * (not summed) for n, summed in zip(results, self.summed, strict=True)))
         portion_steps = (0, 0, *[0] * len(given), *(n * summed for n, summed in zip(results, self.summed, strict=True)))
-        in_arena = {slot: place for slot, place in self.places.items() if place.base == ARENA}
         return Lowered(np.array(self.rows, np.int64).ravel(), constants, self.arena, (*inputs, *captured), outputs, tuple(self.summed),
-                       row_steps, portion_steps, tuple(self.origins), in_arena)  # fmt: skip
+                       row_steps, portion_steps, tuple(self.origins), self.places)  # fmt: skip
 
     def type_of_given(self, slot: int) -> Type:
         return self.types[slot] if self.is_integer(slot) else self.checked(slot)  # type: ignore[return-value]

@@ -8,7 +8,7 @@ arguments and of its result, the names of the arguments, the values of captured 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,11 @@ import numpy as np
 from ..autodiff import tree
 from ..autodiff.blocks import Graph
 from ..autodiff.tensor import Tensor, describe
-from .code import Code, Instruction, Type, code_of
+from .checks import check
+from .code import Instruction, Type, code_of
 from .costs import flops, profile
-from .execute import NO_NOTES, Executable, Notes, machine_is_on
-from .fusion import multiply_add, product
+from .execute import Executable, machine_is_on
+from .listing import listing
 from .passes import optimize
 
 
@@ -30,10 +31,10 @@ class Program:
     `captured` are the values of Tensors that the function used without being given them.
     """
 
-    def __init__(self, graph: Graph, names: Sequence[str], structure: tree.Structure, static: dict[int, Any]):
+    def __init__(self, graph: Graph, names: Sequence[str], structure: tree.Structure, static: dict[int, Any], lines: Mapping[int, str]):
         self.names, self.structure, self.static = list(names), structure, static
         self.output_structure = graph.structure
-        self.code = optimize(code_of(graph))
+        self.code = optimize(code_of(graph, lines))
         self.captured = [x.data for x in graph.captured]
 
     @property
@@ -113,6 +114,19 @@ class Program:
         """
         return profile(self.executable, self._inputs(args), self.captured)
 
+    def check(self, *args: Any) -> str:
+        """Run each instruction of the machine alone, and compare its result with NumPy's: a table of the largest differences.
+
+        Raises AssertionError, with the instruction's line of the listing, if a result differs by more than 1e-12 (in float32, 1e-5)
+        of the norm, or if the instruction reaches beyond the memory that it is given.
+
+        >>> import numpy as np, tinymeta as tm
+        >>> program = tm.trace(lambda x: np.sum(np.tanh(x @ x.T)), np.ones((3, 4)))
+        >>> program.check(np.ones((3, 4))).splitlines()[0].split()
+        ['operation', 'count', 'difference']
+        """
+        return check(self.executable, self._inputs(args), self.captured)
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: x for name, x in self.__dict__.items() if name != "executable"}  # made anew where it runs
 
@@ -140,49 +154,3 @@ def _input(x: Any, like: Type, name: str) -> Any:
 def _owned(y: Any) -> Any:
     """A result that the caller may keep and change: an array of its own."""
     return np.array(y, order="C") if isinstance(y, (np.ndarray, np.generic, float)) else y
-
-
-# ## The listing
-def listing(code: Code, names: Sequence[str], notes: Notes, indent: str = "") -> list[str]:
-    """One line an instruction: slot, operation, what it does to which slots, type of the result; a block's body indented below.
-
-    A constant number stands where it is used, a constant array has a line of its own. A note at the end says where in the arena
-    the result is, in bytes, or that the instruction is left to NumPy.
-    """
-    given = [*zip(code.inputs, names, strict=True), *((slot, "shared" if indent else "captured") for slot in code.captured)]
-    types = {**code.inputs, **code.captured}
-    rows: list[tuple[int, str, str, str, Instruction | None]] = [(slot, name, "", str(types[slot]), None) for slot, name in given]
-    rows += [(slot, "constant", "", describe(x), None) for slot, x in code.constants.items() if _literal(x) is None]
-    rows += [(i.slot, i.operation.name, _formula(i, code), str(i.type), i) for i in code.instructions]
-    widths = [max((len(text) for row in rows if len(text := str(row[k])) <= 50), default=0) for k in range(4)]
-    lines = []
-    for slot, operation, what, result, instruction in rows:
-        note = f"  {notes.of[slot]}" if slot in notes.of else ""
-        line = f"{indent}{'%' + str(slot):<{widths[0] + 1}} = {operation:<{widths[1]}}  {what:<{widths[2]}}  {result:<{widths[3]}}{note}"
-        lines.append(line.rstrip())
-        if instruction is not None and instruction.body is not None:
-            of_rows = [f"row of {_operand(operand, code)}" for operand in instruction.operands[: len(instruction.body.inputs)]]
-            lines += listing(instruction.body, of_rows, notes.bodies.get(slot, NO_NOTES), indent + "    | ")
-    return [*lines, f"{indent}return " + " ".join(_operand(slot, code) for slot in code.outputs)]
-
-
-def _formula(i: Instruction, code: Code) -> str:
-    """What an instruction does to its operands."""
-    operands = [_operand(slot, code) for slot in i.operands]
-    if i.operation not in (product, multiply_add):
-        times = [f"{i.length} times"] if i.length is not None else []
-        options = (f"{key}={value}" for key, value in i.params.items() if repr(value) not in ("False", "(False, False)"))
-        return " ".join([*times, *operands, *options])
-    a, b = (x + ".T" * flag for x, flag in zip(operands, i.params.get("transposed", (False, False)), strict=False))
-    text = f"{a} {'@' if i.operation is product else '*'} {b}"
-    text = f"{operands[-1]} * ({text})" if i.params["scaled"] else text
-    return f"{operands[2]} + {text}" if i.params["bias"] else text
-
-
-def _operand(slot: int, code: Code) -> str:
-    return _literal(code.constants.get(slot)) or f"%{slot}"
-
-
-def _literal(x: Any) -> str | None:
-    """How to write a constant in a listing, if it is a number, or None (or a string, which may be an output)."""
-    return None if x is None or np.ndim(x) else f"{x:.6g}" if isinstance(x, (float, np.floating)) else str(x)

@@ -19,6 +19,7 @@ from ..autodiff import tree
 from ..autodiff.blocks import run
 from ..autodiff.tensor import Tensor, data_of, is_tracing, tensor, tracing
 from .program import Program
+from .source import note_line
 
 STATIC = (bool, int, str)  # what a program is made for one value of; Python floats and arrays are inputs
 MOST_PROGRAMS = 64  # that one jitted function keeps
@@ -58,9 +59,10 @@ def trace(f: Callable[..., Any], *args: Any, static_argnames: Sequence[str] = ()
         values = dict(zip(dynamic, given, strict=True)) | static
         return f(*tree.unflatten(structure, [values[i] for i in range(len(leaves))]))
 
-    with tracing():
+    lines: dict[int, str] = {}
+    with tracing(functools.partial(note_line, lines)):
         graph = run(on_dynamic, [tensor(data_of(leaves[i])) for i in dynamic])
-    return Program(graph, [names[i] for i in dynamic], structure, static)
+    return Program(graph, [names[i] for i in dynamic], structure, static, lines)
 
 
 def _static(f: Callable[..., Any], args: Sequence[Any], leaves: Sequence[Any], names: Sequence[str]) -> dict[int, Any]:
