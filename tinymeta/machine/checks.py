@@ -50,12 +50,12 @@ def _rows(given: list[Any], length: int, count: int) -> list[list[Any]]:
 
 def _differences_in_stage(stage: Stage, code: Code, slots: dict[int, Any]) -> Iterator[tuple[Instruction, float]]:
     given = [slots[slot] for slot in stage.reads]
-    Launch([stage], stage.writes)(slots)
     outputs = []
     for row in [given] if stage.block is None else _rows(given, stage.length, len(stage.code.inputs)):
         alone = _Alone(stage.lowered, stage.code, row)
         yield from alone.differences()
         outputs.append([alone.values[slot] for slot in stage.code.outputs])
+    Launch([stage], stage.writes)(slots)
     if stage.block is not None:
         for slot, parts, summed in zip(stage.writes, zip(*outputs, strict=True), stage.lowered.summed, strict=True):
             expected = np.sum(np.stack(parts), axis=0) if summed else np.stack(parts)
