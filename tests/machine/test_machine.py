@@ -13,7 +13,7 @@ import tinymeta as tm
 from tinymeta.autodiff import tree
 from tinymeta.machine import execute
 from tinymeta.machine.execute import Executable
-from tinymeta.machine.lower import PRODUCT, WIDTH, check_row
+from tinymeta.machine.lower import COPY, PRODUCT, REDUCE, WIDTH, check_row
 
 spec = importlib.util.spec_from_file_location("catalogue", Path(__file__).parents[1] / "autodiff" / "operations" / "catalogue.py")
 catalogue = importlib.util.module_from_spec(spec)
@@ -108,7 +108,8 @@ LOGITS = generator.normal(size=(4, 3))
     (lambda x, i: x * (i[:, None] == np.arange(3)), (LOGITS, LABELS)), (lambda x, i: tm.nn.cross_entropy(x, i), (LOGITS, LABELS % 3)),
     (lambda x: (x > 0) & ~(x > 1) | (x < -1), (LOGITS,)), (lambda x: tm.set_at(x, (slice(1, 3), 0), 5.0), (LOGITS,)),
     (lambda x: np.cumsum(x, axis=0) @ x.T, (LOGITS,)), (lambda x: np.stack([x, 2 * x]) @ x.T, (LOGITS,)),
-    (lambda x: tm.log_softmax(x) + tm.softmax(x), (LOGITS,)), (lambda x: np.remainder(x, 0.3) + x // 0.3 + tm.softplus(x), (LOGITS,)),
+    (lambda x: tm.log_softmax(x) + tm.softmax(x), (LOGITS,)), (lambda x: tm.log_softmax(x, 0) * tm.softmax(x, 0), (LOGITS,)),
+    (lambda x: tm.softmax(np.reshape(x, (2, 3, 2)), 1), (LOGITS,)), (lambda x: np.remainder(x, 0.3) + x // 0.3 + tm.softplus(x), (LOGITS,)),
 ])  # fmt: skip
 def test_nothing_of_this_is_left_to_numpy(f, args, dtype):
     x, *rest = args
@@ -119,6 +120,17 @@ def test_nothing_of_this_is_left_to_numpy(f, args, dtype):
         assert_both_agree(tm.grad(scalar(f)), *args, tolerance=tolerance)
         stacked = [np.stack([a, a]) for a in args]
         assert_both_agree(tm.vmap(f), *stacked, tolerance=tolerance)
+
+
+@needs_machine
+@pytest.mark.parametrize("f", [tm.softmax, tm.log_softmax])
+def test_softmax_is_one_row_and_two_copies_more_along_another_axis_than_the_last(f):
+    for axis, families in [(-1, [REDUCE]), (0, [COPY, REDUCE, COPY])]:
+        program = tm.trace(lambda x, axis=axis: f(x, axis), LOGITS)
+        (step,) = Executable(program.code, True).steps
+        assert [row[0] for row in step.lowered.table.reshape(-1, WIDTH)] == families
+    x = np.array([[1000.0, 0.0, -np.inf], [-1000.0, -np.inf, -1001.0]])
+    np.testing.assert_allclose(tm.trace(f, x)(x), f(x), rtol=1e-12)
 
 
 @needs_machine

@@ -31,6 +31,7 @@ from .lower import (
     MULTIPLY_ADD,
     PRODUCT,
     REDUCE,
+    REDUCTIONS,
     REST,
     RESULT,
     SCATTER,
@@ -48,6 +49,7 @@ from .vectors import choose, lanes, load, splat, store
  ARCTAN, SOFTPLUS, ERF, GAMMALN, ISFINITE, ISNAN, FLOOR, CEIL, TRUNC, RINT) = range(len(FUNCTIONS_OF_ONE))  # fmt: skip
 (ADD, SUBTRACT, MULTIPLY, DIVIDE, MAXIMUM, MINIMUM, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, EQUAL, NOT_EQUAL,
  POWER, REMAINDER, FLOOR_DIVIDE) = range(len(FUNCTIONS_OF_TWO))  # fmt: skip
+SUM, MAX, MIN, CUMSUM, SOFTMAX, LOG_SOFTMAX = range(len(REDUCTIONS))
 
 
 # ## Functions of one array
@@ -195,6 +197,23 @@ def where(W, y, condition, a, b, n):
         write(W, y + i, choose(chosen, read(W, b + i, here, zero), read(W, a + i, here, zero)), here)
 
 
+# ## Functions along an axis
+@spliced
+def along_axis(function, W, y, x, p, q, r):
+    if function == SUM:
+        kernels.sum_along(W, y, x, p, q, r)
+    elif function == MAX:
+        kernels.maximum_along(W, y, x, p, q, r)
+    elif function == MIN:
+        kernels.minimum_along(W, y, x, p, q, r)
+    elif function == CUMSUM:
+        kernels.running_sum(W, y, x, p, q, r)
+    elif function == SOFTMAX:
+        kernels.softmax(W, y, x, p, q)
+    else:
+        kernels.log_softmax(W, y, x, p, q)
+
+
 # ## The loop
 @inner
 def operand(table, row, column, bases):
@@ -222,14 +241,7 @@ def interpret(W, table, bases):
         elif family == UNARY:
             of_one(function, W, y, a, n0)
         elif family == REDUCE:
-            if function == 0:
-                kernels.sum_along(W, y, a, n0, n1, n2)
-            elif function == 1:
-                kernels.maximum_along(W, y, a, n0, n1, n2)
-            elif function == 2:
-                kernels.minimum_along(W, y, a, n0, n1, n2)
-            else:
-                kernels.running_sum(W, y, a, n0, n1, n2)
+            along_axis(function, W, y, a, n0, n1, n2)
         elif family == COPY:
             kernels.strided_copy(W, y, a, table, row + SECOND)
         elif family == WHERE:

@@ -44,7 +44,8 @@ FUNCTIONS_OF_TWO = [
     "add", "subtract", "multiply", "divide", "maximum", "minimum", "less", "less_equal", "greater", "greater_equal", "equal", "not_equal",
     "power", "remainder", "floor_divide",
 ]  # fmt: skip
-REDUCTIONS = ["sum", "max", "min", "cumsum"]
+REDUCTIONS = ["sum", "max", "min", "cumsum", "softmax", "log_softmax"]
+AS_LONG = ["cumsum", "softmax", "log_softmax"]  # those whose result is as long as the operand
 
 
 class Place(NamedTuple):
@@ -321,7 +322,7 @@ def check_row(row: Sequence[int], sizes: Sequence[int]) -> None:
         BINARY: lambda: [([n0, n1], [n1, 1]), ([n0, n1], rest[:2]), ([n0, n1], rest[2:4])],
         MULTIPLY_ADD: lambda: [([n0, n1], [n1, 1]), *(([n0, n1], rest[k : k + 2]) for k in (0, 2, 4))],
         WHERE: lambda: [([n0], one)] * 4,
-        REDUCE: lambda: [([whole if row[1] == REDUCTIONS.index("cumsum") else n0 * n2], one), ([whole], one)],
+        REDUCE: lambda: [([whole if REDUCTIONS[row[1]] in AS_LONG else n0 * n2], one), ([whole], one)],
         GATHER: lambda: [([n0 * n2], one), ([n0, n1, n2], [*rest[:2], 1]), ([n0], one)],
         SCATTER: lambda: [([n0, n1, n2], [*rest[:2], 1]), ([n0 * n2], one), ([n0], one)],
         COPY: lambda: [(lengths, row[SECOND + 4 : SECOND + 8]), (lengths, row[SECOND + 8 : SECOND + 12])],

@@ -173,6 +173,25 @@ def _reduce(state: Lowering, i: Instruction) -> None:
     state.emit(REDUCE, REDUCTIONS.index(i.operation.name), [p, q, r], [state.new(i), operand])
 
 
+# The kernel takes rows. Along another axis than the last, the array is copied so that it is the last, and back.
+@lowers(reductions.softmax_, reductions.log_softmax_)
+def _softmax(state: Lowering, i: Instruction) -> None:
+    shape, axis = state.shape(i.slot), i.params["axis"]
+    operand, function = state.place(i.operands[0]), REDUCTIONS.index(i.operation.name)
+    state.floats(i.operands[0])
+    if 0 in shape:
+        raise Unsupported
+    p, q, r = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+    if r == 1:
+        return state.emit(REDUCE, function, [p, q, 1], [state.new(i), operand])
+    rows, results, whole = state.allocate(p * q * r), state.allocate(p * q * r), state.new(i)
+    state.copy(rows, operand, [p, r, q], contiguous([p, r, q]), [q * r, 1, r])
+    state.emit(REDUCE, function, [p * r, q, 1], [results, rows])
+    state.copy(whole, results, [p, q, r], contiguous([p, q, r]), [q * r, 1, q])
+    state.release(rows, p * q * r)
+    state.release(results, p * q * r)
+
+
 @lowers(shapes.reshape_, elementwise.stop_gradient)
 def _same(state: Lowering, i: Instruction) -> None:
     state.alias(i)
