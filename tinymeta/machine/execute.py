@@ -27,7 +27,7 @@ import numpy as np
 
 from ..autodiff.blocks import item
 from .code import Code, Instruction, Type
-from .lower import BAD, COUNTERS, DONE, Lowered, Unsupported
+from .lower import BAD, COUNTERS, DONE, INDEFINITE, OUT_OF_RANGE, SINGULAR, Lowered, Unsupported
 from .lowerings import lower
 from .threads import together
 
@@ -225,6 +225,13 @@ def machine_is_on() -> bool:
     return True
 
 
+ERRORS = {
+    OUT_OF_RANGE: (IndexError, "an array that is used as an index has an element that is out of range"),
+    SINGULAR: (np.linalg.LinAlgError, "Singular matrix"),
+    INDEFINITE: (np.linalg.LinAlgError, "Matrix is not positive definite"),
+}
+
+
 def run_rows(lowered: Lowered, given: Sequence[Any], length: int | None) -> list[np.ndarray]:
     """The outputs of a table for each of `length` rows, stacked or summed; or once. `given` are the inputs, then what all rows share."""
     rows = length or 1
@@ -237,8 +244,9 @@ def run_rows(lowered: Lowered, given: Sequence[Any], length: int | None) -> list
         together(work, lambda: counters[DONE] < count)
     else:
         work()
-    if counters[BAD]:
-        raise IndexError("an array that is used as an index has an element that is out of range")
+    for end, (error, message) in ERRORS.items():
+        if counters[BAD + end]:
+            raise error(message)
     sums, *stacked = memory[1 + len(given) :]
     total, stack = np.add.reduce(sums) if lowered.sums else sums, iter(stacked)
     outputs = [next(stack) if place is None else total[place : place + math.prod(t.shape)].reshape(t.shape)

@@ -21,14 +21,18 @@ from .kernels import map_two, read, write
 from .lower import (
     BAD,
     BINARY,
+    CHOLESKY,
     COPY,
     DONE,
     FILL,
+    FINE,
     FIRST,
     FUNCTIONS_OF_ONE,
     FUNCTIONS_OF_TWO,
     GATHER,
+    INDEFINITE,
     MULTIPLY_ADD,
+    OUT_OF_RANGE,
     PRODUCT,
     REDUCE,
     REDUCTIONS,
@@ -36,6 +40,8 @@ from .lower import (
     RESULT,
     SCATTER,
     SECOND,
+    SINGULAR,
+    SOLVE,
     TAKEN,
     THIRD,
     UNARY,
@@ -220,10 +226,21 @@ def operand(table, row, column, bases):
     return bases[table[row + column]] + table[row + column + 1]
 
 
+@inner
+def of_matrix(family, function, W, y, a, table, row, bases):
+    """Elimination; whether it came to its end."""
+    n0, n1, second = table[row + 2], table[row + 3], operand(table, row, SECOND, bases)
+    if family == SOLVE:
+        return kernels.solve(W, y, a, second, operand(table, row, THIRD, bases), n0, n1, table[row + REST], table[row + REST + 1])
+    elif family == CHOLESKY:
+        return kernels.cholesky(W, y, a, second, n0, n1)
+    kernels.determinant(W, y, a, second, n0, n1, function)
+    return True
+
+
 @kernel
 def interpret(W, table, bases):
-    """Run all rows of a flat table once; False if a row number in the data is one that no row has."""
-    good = True
+    """Run the rows of a flat table once, up to the end or to one that fails; says how it ended."""
     for row in range(0, len(table), WIDTH):
         family, function, n0, n1, n2 = table[row], table[row + 1], table[row + 2], table[row + 3], table[row + 4]
         y, a = operand(table, row, RESULT, bases), operand(table, row, FIRST, bases)
@@ -249,14 +266,16 @@ def interpret(W, table, bases):
         elif family == GATHER:
             numbers, r = operand(table, row, SECOND, bases), row + REST
             if not kernels.gather(W, y, a, numbers, n0, n1, n2, table[r], table[r + 1]):
-                good = False
+                return OUT_OF_RANGE
         elif family == SCATTER:
             numbers, r = operand(table, row, SECOND, bases), row + REST
             if not kernels.scatter_add(W, y, a, numbers, n0, n1, n2, table[r], table[r + 1]):
-                good = False
+                return OUT_OF_RANGE
         elif family == FILL:
             fill_row(W, y, 0, n0)
-    return good
+        elif not of_matrix(family, function, W, y, a, table, row, bases):
+            return SINGULAR if family == SOLVE else INDEFINITE
+    return FINE
 
 
 # ## Portions of rows
@@ -293,7 +312,7 @@ def interpret_portions(W, table, bases, row_steps, portion_steps, counters, leng
     """Run the table for portions of the rows of a map, until all are taken, and then wait a little for the other threads.
 
     From one row to the next, and from one portion to the next, each base moves by its step. The counters say how many portions are taken,
-    how many are done, and how many rows have met an index that is out of range.
+    how many are done, and how many rows have failed in which way.
     """
     while True:
         number = add_to(counters, TAKEN, 1)
@@ -302,8 +321,8 @@ def interpret_portions(W, table, bases, row_steps, portion_steps, counters, leng
             return wait(counters, -(-length // portion))
         here = bases + first * row_steps + number * portion_steps
         for _ in range(first, min(first + portion, length)):
-            good = interpret(W, table, here)
-            if not good:
-                add_to(counters, BAD, 1)
+            end = interpret(W, table, here)
+            if end != FINE:
+                add_to(counters, BAD + end, 1)
             here += row_steps
         add_to(counters, DONE, 1)

@@ -15,6 +15,7 @@ import numpy as np
 
 from .compiling import inner, kernel, spliced
 from .elementary import exponential, logarithm, sigmoid_of, tanh_of
+from .elimination import cholesky, determinant, solve
 from .maps import map_one, map_two, multiply_add
 from .moves import copy, gather, scatter_add, strided_copy, transpose
 from .products import product
@@ -38,9 +39,9 @@ from .vectors import (
 )
 
 __all__ = [
-    "absolute", "add", "copy", "divide", "exp", "gather", "log", "log_softmax", "maximum", "maximum_along", "minimum", "minimum_along",
-    "multiply", "multiply_add", "negative", "product", "relu", "running_sum", "scatter_add", "sigmoid", "sign", "softmax", "sqrt",
-    "square", "strided_copy", "subtract", "sum_along", "tanh", "transpose",
+    "absolute", "add", "cholesky", "copy", "determinant", "divide", "exp", "gather", "log", "log_softmax", "maximum", "maximum_along",
+    "minimum", "minimum_along", "multiply", "multiply_add", "negative", "product", "relu", "running_sum", "scatter_add", "sigmoid",
+    "sign", "softmax", "solve", "sqrt", "square", "strided_copy", "subtract", "sum_along", "tanh", "transpose",
 ]  # fmt: skip
 
 
@@ -214,8 +215,8 @@ def running_sum(W, y, x, p, q, r):
 # ## Softmax
 # $$ \operatorname{softmax}(x)_j = \frac{e^{x_j - t}}{\sum_i e^{x_i - t}}, \qquad
 # \ln \operatorname{softmax}(x)_j = x_j - t - \ln \sum_i e^{x_i - t} $$
-# for each row x, with its largest element t, so that no exponential overflows. A row may be short, and an exponential takes long; so
-# it is step by step for as many rows as have 1024 elements.
+# for each row x, with its largest element t, so that no exponential overflows. A row may be short, and each step takes a while to
+# begin; so it is taken for as many rows at once as have 1024 elements.
 AT_ONCE = 1024
 
 
