@@ -12,8 +12,8 @@ it needs neither SciPy, which takes longer to import than a small program to run
 
 In float32 they compute in float32; NumPy goes through float64 there, and rounds.
 
-They work in scratch memory, on rows that are filled up with zeros to whole vectors. What is left of the diagonal, where the zeros would be,
-is never read again; so the vector with element (c, c) in it is taken as a whole.
+They work in scratch memory, on rows that are filled up to whole vectors. What is left of the diagonal, where the zeros would be, is never
+read again; so the first vector of a row that is taken from another one may begin there.
 """
 
 import math
@@ -74,7 +74,7 @@ def eliminate(W, a, n, row):
         if divisor == 0:
             return 0
         for i in range(c + 1, n):
-            take_from(W, a + i * row, top, load(W, a + i * row + c) / divisor, c, row)
+            take_from(W, a + i * row, top, load(W, a + i * row + c) / divisor, c + 1, row)
     return sign
 
 
