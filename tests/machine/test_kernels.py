@@ -262,6 +262,82 @@ def test_softmax_of_large_numbers_and_of_nothing_finite(dtype):
     np.testing.assert_array_equal(W[12:].reshape(4, 3), [[0.5, 0.5, 0], [0, 0.5, 0.5], [np.nan] * 3, [np.nan] * 3])
 
 
+# ## Elimination
+def room(dtype, n, *widths):
+    """Where the matrices in the scratch memory end, and the memory."""
+    lanes = 32 // np.dtype(dtype).itemsize
+    ends = np.cumsum([-(-width // lanes) * lanes for width in (n, *widths)]).tolist()
+    return np.full(n * ends[-1], np.nan), ends
+
+
+def eliminated(name, dtype, apart, operands, more):
+    """The result, and what is returned; nothing is touched but the first operand, which is the result, and the last, which is scratch."""
+    W, memory, offsets = laid_out(dtype, operands, apart)
+    returned = getattr(kernels, name)(W, *offsets, *more)
+    result = twins.view(W, offsets[0], np.shape(operands[0])).astype(float)
+    for k in (0, -1):
+        twins.view(W, offsets[k], np.shape(operands[k]))[...] = operands[k]
+    np.testing.assert_array_equal(np.concatenate(memory), np.concatenate(laid_out(dtype, operands, apart)[1]))
+    return result, returned
+
+
+ORDERS = [1, 2, 3, 5, 8, 9, 17, 33]
+
+
+@pytest.mark.parametrize("n", ORDERS)
+@pytest.mark.parametrize("k", [1, 2, 4, 5, 8, 9, 17])
+def test_solve(n, k, dtype, apart):
+    scratch, ends = room(dtype, n, k)
+    A, B = some(n, n).astype(dtype), some(n, k).astype(dtype)
+    X, good = eliminated("solve", dtype, apart, [np.zeros((n, k)), A, B, scratch], [n, k, *ends])
+    assert good is True
+    residual = A.astype(float) @ X - B
+    assert np.linalg.norm(residual) < 4 * np.finfo(dtype).eps * (np.linalg.norm(A) * np.linalg.norm(X) + np.linalg.norm(B))
+
+
+@pytest.mark.parametrize("n", ORDERS)
+def test_determinants(n, dtype, apart):
+    scratch, [row] = room(dtype, n)
+    for A in (some(n, n), np.eye(n)[::-1], -np.diag(1 + np.abs(some(n)))):
+        A = A.astype(dtype).astype(float)
+        sign, logarithm = np.linalg.slogdet(A)
+        error = n * np.finfo(dtype).eps * np.linalg.cond(A)
+        for part, expected in enumerate([sign * np.exp(logarithm), sign, logarithm]):
+            got, _ = eliminated("determinant", dtype, apart, [np.zeros(()), A, scratch], [n, row, part])
+            np.testing.assert_allclose(got, expected, rtol=0 if part == 1 else error, atol=error if part == 2 else 0)
+
+
+@pytest.mark.parametrize("n", ORDERS)
+def test_cholesky(n, dtype, apart):
+    scratch, [row] = room(dtype, n)
+    A = some(n, n)
+    A = A @ A.T + np.eye(n) + 9 * np.triu(some(n, n), 1)  # the upper triangle isn't read
+    L, good = eliminated("cholesky", dtype, apart, [np.full((n, n), 5.0), A, scratch], [n, row])
+    assert good is True
+    expected = np.linalg.cholesky(A)
+    np.testing.assert_allclose(L, expected, rtol=0, atol=8 * np.finfo(dtype).eps * np.linalg.norm(A))
+
+
+SPECIAL = [np.zeros((3, 3)), np.ones((3, 3)), np.diag([1.0, 2.0, 0.0]), [[0.0]], -np.eye(2), [[np.nan]], [[0.0, 1.0], [np.nan, 1.0]],
+           [[1.0, 1.0], [np.nan, 1.0]], [[np.inf]], [[1e-30, 0.0], [0.0, 1e30]]]  # fmt: skip
+
+
+@pytest.mark.parametrize("A", SPECIAL, ids=str)
+def test_elimination_of_singular_indefinite_and_special_matrices_as_in_numpy(A, dtype):
+    n = len(A)
+    calls = [("solve", [np.zeros((n, 1)), A, np.ones((n, 1))], [1], []), ("cholesky", [np.zeros((n, n)), A], [], []),
+             *(("determinant", [np.zeros(()), A], [], [part]) for part in range(3))]  # fmt: skip
+    for name, operands, widths, part in calls:
+        scratch, ends = room(dtype, n, *widths)
+        more = [n, *widths, *ends, *part]
+        result, good = eliminated(name, dtype, False, [*operands, scratch], more)
+        W, _, offsets = laid_out(dtype, [*operands, scratch], False)
+        with np.errstate(all="ignore"):
+            assert good == getattr(twins, name)(W, *offsets, *more)
+        if good is not False:
+            np.testing.assert_allclose(result, twins.view(W, offsets[0], np.shape(operands[0])), rtol=1e-6, atol=1e-6)
+
+
 # ## Moves
 @pytest.mark.parametrize("m, n", [*itertools.product(FEW, FEW), (40, 33)])
 def test_transposes(m, n, dtype, apart):

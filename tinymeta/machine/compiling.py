@@ -26,7 +26,7 @@ load_numba_without_scipy()
 # has one caller). Neither kind needs an entry from Python.
 inner = numba.njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True, no_cpython_wrapper=True, forceinline=True)
 spliced = numba.njit(nogil=True, error_model="numpy", inline="always")
-PARTS = ["compiling", "vectors", "elementary", "maps", "moves", "products", "kernels", "lower", "interpreter", "threads"]
+PARTS = ["compiling", "vectors", "elementary", "maps", "moves", "products", "elimination", "kernels", "lower", "interpreter", "threads"]
 FILES = [Path(__file__).with_name(name + ".py") for name in PARTS]
 
 

@@ -18,19 +18,26 @@ from .compiling import inner, kernel, spliced
 from .kernels import map_two, read, write
 from .lower import (
     BINARY,
+    CHOLESKY,
     COPY,
     FILL,
+    FINE,
     FIRST,
     FUNCTIONS_OF_ONE,
     FUNCTIONS_OF_TWO,
     GATHER,
+    INDEFINITE,
     MULTIPLY_ADD,
+    OUT_OF_RANGE,
     PRODUCT,
     REDUCE,
+    REDUCTIONS,
     REST,
     RESULT,
     SCATTER,
     SECOND,
+    SINGULAR,
+    SOLVE,
     THIRD,
     UNARY,
     WHERE,
@@ -43,6 +50,7 @@ from .vectors import choose, lanes, load, splat, store
  ARCTAN, SOFTPLUS, ERF, GAMMALN, ISFINITE, ISNAN, FLOOR, CEIL, TRUNC, RINT) = range(len(FUNCTIONS_OF_ONE))  # fmt: skip
 (ADD, SUBTRACT, MULTIPLY, DIVIDE, MAXIMUM, MINIMUM, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL, EQUAL, NOT_EQUAL,
  POWER, REMAINDER, FLOOR_DIVIDE) = range(len(FUNCTIONS_OF_TWO))  # fmt: skip
+SUM, MAX, MIN, CUMSUM, SOFTMAX, LOG_SOFTMAX = range(len(REDUCTIONS))
 
 
 # ## Functions of one array
@@ -190,16 +198,44 @@ def where(W, y, condition, a, b, n):
         write(W, y + i, choose(chosen, read(W, b + i, here, zero), read(W, a + i, here, zero)), here)
 
 
+# ## Functions along an axis
+@spliced
+def along_axis(function, W, y, x, p, q, r):
+    if function == SUM:
+        kernels.sum_along(W, y, x, p, q, r)
+    elif function == MAX:
+        kernels.maximum_along(W, y, x, p, q, r)
+    elif function == MIN:
+        kernels.minimum_along(W, y, x, p, q, r)
+    elif function == CUMSUM:
+        kernels.running_sum(W, y, x, p, q, r)
+    elif function == SOFTMAX:
+        kernels.softmax(W, y, x, p, q)
+    else:
+        kernels.log_softmax(W, y, x, p, q)
+
+
 # ## The loop
 @inner
 def operand(table, row, column, bases):
     return bases[table[row + column]] + table[row + column + 1]
 
 
+@inner
+def of_matrix(family, function, W, y, a, table, row, bases):
+    """Elimination; whether it came to its end."""
+    n0, n1, second = table[row + 2], table[row + 3], operand(table, row, SECOND, bases)
+    if family == SOLVE:
+        return kernels.solve(W, y, a, second, operand(table, row, THIRD, bases), n0, n1, table[row + REST], table[row + REST + 1])
+    elif family == CHOLESKY:
+        return kernels.cholesky(W, y, a, second, n0, n1)
+    kernels.determinant(W, y, a, second, n0, n1, function)
+    return True
+
+
 @kernel
 def interpret(W, table, bases):
-    """Run all rows of a flat table once; False if a row number in the data is one that no row has."""
-    good = True
+    """Run the rows of a flat table once, up to the end or to one that fails; says how it ended."""
     for row in range(0, len(table), WIDTH):
         family, function, n0, n1, n2 = table[row], table[row + 1], table[row + 2], table[row + 3], table[row + 4]
         y, a = operand(table, row, RESULT, bases), operand(table, row, FIRST, bases)
@@ -217,14 +253,7 @@ def interpret(W, table, bases):
         elif family == UNARY:
             of_one(function, W, y, a, n0)
         elif family == REDUCE:
-            if function == 0:
-                kernels.sum_along(W, y, a, n0, n1, n2)
-            elif function == 1:
-                kernels.maximum_along(W, y, a, n0, n1, n2)
-            elif function == 2:
-                kernels.minimum_along(W, y, a, n0, n1, n2)
-            else:
-                kernels.running_sum(W, y, a, n0, n1, n2)
+            along_axis(function, W, y, a, n0, n1, n2)
         elif family == COPY:
             kernels.strided_copy(W, y, a, table, row + SECOND)
         elif family == WHERE:
@@ -232,11 +261,13 @@ def interpret(W, table, bases):
         elif family == GATHER:
             numbers, r = operand(table, row, SECOND, bases), row + REST
             if not kernels.gather(W, y, a, numbers, n0, n1, n2, table[r], table[r + 1]):
-                good = False
+                return OUT_OF_RANGE
         elif family == SCATTER:
             numbers, r = operand(table, row, SECOND, bases), row + REST
             if not kernels.scatter_add(W, y, a, numbers, n0, n1, n2, table[r], table[r + 1]):
-                good = False
+                return OUT_OF_RANGE
         elif family == FILL:
             fill_row(W, y, 0, n0)
-    return good
+        elif not of_matrix(family, function, W, y, a, table, row, bases):
+            return SINGULAR if family == SOLVE else INDEFINITE
+    return FINE

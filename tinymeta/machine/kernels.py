@@ -15,6 +15,7 @@ import numpy as np
 
 from .compiling import inner, kernel, spliced
 from .elementary import exponential, logarithm, sigmoid_of, tanh_of
+from .elimination import cholesky, determinant, solve
 from .maps import map_one, map_two, multiply_add
 from .moves import copy, gather, scatter_add, strided_copy, transpose
 from .products import product
@@ -28,6 +29,7 @@ from .vectors import (
     load,
     magnitude,
     read,
+    scratch,
     splat,
     square_root,
     store,
@@ -37,9 +39,9 @@ from .vectors import (
 )
 
 __all__ = [
-    "absolute", "add", "copy", "divide", "exp", "gather", "log", "log_softmax", "maximum", "maximum_along", "minimum", "minimum_along",
-    "multiply", "multiply_add", "negative", "product", "relu", "running_sum", "scatter_add", "sigmoid", "sign", "softmax", "sqrt",
-    "square", "strided_copy", "subtract", "sum_along", "tanh", "transpose",
+    "absolute", "add", "cholesky", "copy", "determinant", "divide", "exp", "gather", "log", "log_softmax", "maximum", "maximum_along",
+    "minimum", "minimum_along", "multiply", "multiply_add", "negative", "product", "relu", "running_sum", "scatter_add", "sigmoid",
+    "sign", "softmax", "solve", "sqrt", "square", "strided_copy", "subtract", "sum_along", "tanh", "transpose",
 ]  # fmt: skip
 
 
@@ -213,44 +215,39 @@ def running_sum(W, y, x, p, q, r):
 # ## Softmax
 # $$ \operatorname{softmax}(x)_j = \frac{e^{x_j - t}}{\sum_i e^{x_i - t}}, \qquad
 # \ln \operatorname{softmax}(x)_j = x_j - t - \ln \sum_i e^{x_i - t} $$
-# for each row x, with its largest element t, so that no exponential overflows.
+# for each row x, with its largest element t, so that no exponential overflows. A row may be short, and each step takes a while to
+# begin; so it is taken for as many rows at once as have 1024 elements.
+AT_ONCE = 1024
+
+
 @kernel
 def softmax(W, y, x, m, n):
-    for i in range(m):
-        softmax_row(W, y + i * n, x + i * n, n)
+    """y must not overlap x."""
+    y, x, m, n, tops = np.int64(y), np.int64(x), np.int64(m), np.int64(n), scratch(W)
+    group, sums = max(1, AT_ONCE // max(n, 1)), tops + AT_ONCE
+    for i in range(0, m, group):
+        rows = min(group, m - i)
+        exponentials(W, y + i * n, tops, sums, x + i * n, rows, n)
+        divide(W, y + i * n, y + i * n, sums, rows, n, n, 1, 1, 0)
 
 
 @kernel
 def log_softmax(W, y, x, m, n):
-    for i in range(m):
-        log_softmax_row(W, y + i * n, x + i * n, n)
+    """y must not overlap x."""
+    y, x, m, n, tops = np.int64(y), np.int64(x), np.int64(m), np.int64(n), scratch(W)
+    group, sums = max(1, AT_ONCE // max(n, 1)), tops + AT_ONCE
+    for i in range(0, m, group):
+        rows = min(group, m - i)
+        exponentials(W, y + i * n, tops, sums, x + i * n, rows, n)
+        log(W, sums, sums, rows)
+        subtract(W, y + i * n, x + i * n, tops, rows, n, n, 1, 1, 0)
+        subtract(W, y + i * n, y + i * n, sums, rows, n, n, 1, 1, 0)
 
 
-@spliced
-def softmax_row(W, y, x, n):
-    top, total = largest(W, x, n), splat(W, 0)
-    for j in range(0, n, lanes(W)):
-        here = min(lanes(W), n - j)
-        e = exponential(read(W, x + j, here, splat(W, -inf)) - top)
-        total = total + e
-        write(W, y + j, e, here)
-    total = splat(W, sum_of_lanes(total))
-    for j in range(0, n, lanes(W)):
-        here = min(lanes(W), n - j)
-        write(W, y + j, read(W, y + j, here, total) / total, here)
-
-
-@spliced
-def log_softmax_row(W, y, x, n):
-    top, total = largest(W, x, n), splat(W, 0)
-    for j in range(0, n, lanes(W)):
-        total = total + exponential(read(W, x + j, min(lanes(W), n - j), splat(W, -inf)) - top)
-    log_total = logarithm(splat(W, sum_of_lanes(total)))
-    for j in range(0, n, lanes(W)):
-        here = min(lanes(W), n - j)
-        write(W, y + j, read(W, x + j, here, top) - top - log_total, here)
-
-
-@spliced
-def largest(W, x, n):
-    return splat(W, greatest_of_lanes(along_line(greatest, W, x, n, splat(W, -inf))))
+@inner
+def exponentials(W, y, tops, sums, x, m, n):
+    """For each row, its largest element; y, the exponentials of how much less the others are; and their sum."""
+    maximum_along(W, tops, x, m, n, 1)
+    subtract(W, y, x, tops, m, n, n, 1, 1, 0)
+    exp(W, y, y, m * n)
+    sum_along(W, sums, y, m, n, 1)

@@ -24,12 +24,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .code import Code, Instruction, Type
-from .lower import FIRST, REDUCE, RESULT, WIDTH, Lowered
+from .lower import FIRST, INDEFINITE, OUT_OF_RANGE, REDUCE, RESULT, SINGULAR, WIDTH, Lowered
 from .threads import ARENA, AWAKE, BAD, BYTES, FIELDS, INSIDE, Crew, crew
 
 WORTH_A_THREAD = 200  # instructions
 MOST_PORTIONS, ENOUGH = 32, 8  # of the rows of a map
 MOST_SUMS = 2**19  # elements; where there would be more, a few portions are enough
+ERRORS = {
+    OUT_OF_RANGE: (IndexError, "an array that is used as an index has an element that is out of range"),
+    SINGULAR: (np.linalg.LinAlgError, "Singular matrix"),
+    INDEFINITE: (np.linalg.LinAlgError, "Matrix is not positive definite"),
+}
 HOME, CONSTANTS = 0, 1  # the first arrays of a launch: what its stages hand to each other, and their constants
 
 
@@ -155,14 +160,15 @@ class Launch:
             helpers.memory = memory, addresses, self
             mailbox[ARENA], mailbox[BYTES] = self.arena, self.dtype.itemsize
             helpers.wake(functools.partial(_attend, mailbox), helpers.helpers - int(mailbox[AWAKE]))
-        mailbox[BAD] = 0
+        mailbox[BAD : BAD + 8] = 0
         arena = working_memory("arena", self.dtype, self.arena)
         stage = 0
         while (stage := compiled.launch(arena, stages, self.table, bases, addresses, mailbox, stage)) != compiled.FINISHED:
             while mailbox[INSIDE]:
                 time.sleep(0)  # lets the others have Python's lock
-        if mailbox[BAD]:
-            raise IndexError("an array that is used as an index has an element that is out of range")
+        for end, (error, message) in ERRORS.items():
+            if mailbox[BAD + end]:
+                raise error(message)
 
 
 def _sum_of_portions(base: int, count: int, size: int) -> list[int]:

@@ -1,7 +1,7 @@
 r"""
 # From code to the machine's table
 
-The machine knows no shapes and no dtypes; it knows flat memory, and ten families of instructions on it. To lower code is
+The machine knows no shapes and no dtypes; it knows flat memory, and thirteen families of instructions on it. To lower code is
 to give each slot a place in memory and each instruction a row of 24 numbers:
 
     family, function, three sizes, then (base, offset) of the result and of up to three operands, then whatever else
@@ -27,12 +27,13 @@ import numpy as np
 from .code import Code, Instruction, Type, types_of
 from .fusion import product, uses
 
-UNARY, BINARY, WHERE, REDUCE, COPY, FILL, PRODUCT, MULTIPLY_ADD, GATHER, SCATTER = range(10)
+UNARY, BINARY, WHERE, REDUCE, COPY, FILL, PRODUCT, MULTIPLY_ADD, GATHER, SCATTER, SOLVE, DETERMINANT, CHOLESKY = range(13)
 RESULT, FIRST, SECOND, THIRD, REST = 5, 7, 9, 11, 13  # columns of a row
 LEFT, RIGHT = 1, 2  # which factor of a product is stored transposed
 ZERO, ONE = 0, 1  # the first two constants
 ARENA, CONSTANTS = 0, 1  # the first two bases; then come inputs, captured values, outputs
 WIDTH = 24  # of a row
+FINE, OUT_OF_RANGE, SINGULAR, INDEFINITE = range(4)  # how a run of the table ends; runs that aren't fine are counted
 DIMENSIONS = 4  # of a strided copy
 
 FUNCTIONS_OF_ONE = [
@@ -43,7 +44,9 @@ FUNCTIONS_OF_TWO = [
     "add", "subtract", "multiply", "divide", "maximum", "minimum", "less", "less_equal", "greater", "greater_equal", "equal", "not_equal",
     "power", "remainder", "floor_divide",
 ]  # fmt: skip
-REDUCTIONS = ["sum", "max", "min", "cumsum"]
+REDUCTIONS = ["sum", "max", "min", "cumsum", "softmax", "log_softmax"]
+DETERMINANTS = ["det", "sign_of_determinant", "log_absolute_determinant"]
+AS_LONG = ["cumsum", "softmax", "log_softmax"]  # those whose result is as long as the operand
 
 
 class Place(NamedTuple):
@@ -304,11 +307,14 @@ def check_row(row: Sequence[int], sizes: Sequence[int]) -> None:
         BINARY: lambda: [([n0, n1], [n1, 1]), ([n0, n1], rest[:2]), ([n0, n1], rest[2:4])],
         MULTIPLY_ADD: lambda: [([n0, n1], [n1, 1]), *(([n0, n1], rest[k : k + 2]) for k in (0, 2, 4))],
         WHERE: lambda: [([n0], one)] * 4,
-        REDUCE: lambda: [([whole if row[1] == REDUCTIONS.index("cumsum") else n0 * n2], one), ([whole], one)],
+        REDUCE: lambda: [([whole if REDUCTIONS[row[1]] in AS_LONG else n0 * n2], one), ([whole], one)],
         GATHER: lambda: [([n0 * n2], one), ([n0, n1, n2], [*rest[:2], 1]), ([n0], one)],
         SCATTER: lambda: [([n0, n1, n2], [*rest[:2], 1]), ([n0 * n2], one), ([n0], one)],
         COPY: lambda: [(lengths, row[SECOND + 4 : SECOND + 8]), (lengths, row[SECOND + 8 : SECOND + 12])],
         FILL: lambda: [([n0], one)],
+        SOLVE: lambda: [([n0, n1], [n1, 1]), ([n0, n0], [n0, 1]), ([n0, n1], [n1, 1]), ([n0, rest[1]], [rest[1], 1])],
+        DETERMINANT: lambda: [([1], one), ([n0, n0], [n0, 1]), ([n0, n1], [n1, 1])],
+        CHOLESKY: lambda: [([n0, n0], [n0, 1]), ([n0, n0], [n0, 1]), ([n0, n1], [n1, 1])],
         PRODUCT: lambda: [([n0 * n2], one), ([n0 * n1], one), ([n1 * n2], one), ([n0, n2], rest[1:3])],
     }[family]()  # type: ignore[assignment]
     for k, (shape, strides) in enumerate(touched):

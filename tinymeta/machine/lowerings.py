@@ -8,18 +8,21 @@ machine, and may say so late: then the rows so far are thrown away with it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..autodiff.operations import elementwise, indexing, products, reductions, shapes
+from ..autodiff.operations import elementwise, indexing, linear_algebra, products, reductions, shapes
 from ..autodiff.tensor import Operation
 from .code import Code, Instruction, Type
 from .fusion import multiply_add, product
 from .lower import (
     BINARY,
+    CHOLESKY,
     CONSTANTS,
+    DETERMINANT,
+    DETERMINANTS,
     FILL,
     FUNCTIONS_OF_ONE,
     FUNCTIONS_OF_TWO,
@@ -32,6 +35,7 @@ from .lower import (
     REDUCTIONS,
     RIGHT,
     SCATTER,
+    SOLVE,
     UNARY,
     WHERE,
     ZERO,
@@ -173,6 +177,25 @@ def _reduce(state: Lowering, i: Instruction) -> None:
     state.emit(REDUCE, REDUCTIONS.index(i.operation.name), [p, q, r], [state.new(i), operand])
 
 
+# The kernel takes rows. Along another axis than the last, the array is copied so that it is the last, and back.
+@lowers(reductions.softmax_, reductions.log_softmax_)
+def _softmax(state: Lowering, i: Instruction) -> None:
+    shape, axis = state.shape(i.slot), i.params["axis"]
+    operand, function = state.place(i.operands[0]), REDUCTIONS.index(i.operation.name)
+    state.floats(i.operands[0])
+    if 0 in shape:
+        raise Unsupported
+    p, q, r = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+    if r == 1:
+        return state.emit(REDUCE, function, [p, q, 1], [state.new(i), operand])
+    rows, results, whole = state.allocate(p * q * r), state.allocate(p * q * r), state.new(i)
+    state.copy(rows, operand, [p, r, q], contiguous([p, r, q]), [q * r, 1, r])
+    state.emit(REDUCE, function, [p * r, q, 1], [results, rows])
+    state.copy(whole, results, [p, q, r], contiguous([p, q, r]), [q * r, 1, q])
+    state.release(rows, p * q * r)
+    state.release(results, p * q * r)
+
+
 @lowers(shapes.reshape_, elementwise.stop_gradient)
 def _same(state: Lowering, i: Instruction) -> None:
     state.alias(i)
@@ -307,21 +330,60 @@ def _axis_of(key: tuple[Any, ...], number: int) -> int | None:
 @lowers(products.matmul_)
 def _matmul(state: Lowering, i: Instruction) -> None:
     """Matrix by matrix, with leading axes that are repeated where one factor has fewer."""
-    a, b = i.operands
     state.floats(i.slot)
-    (*batch, m, n), k = state.shape(i.slot), state.shape(a)[-1]
-    if math.prod(batch) > MOST_MATRICES:
-        raise Unsupported
-    leads = state.shape(a)[:-2], state.shape(b)[:-2]
-    numbers = [np.ravel(np.broadcast_to(np.arange(math.prod(lead)).reshape(lead), batch)) for lead in leads]
-    left, right, whole = state.place(a), state.place(b), state.new(i)
-    for number, (i_left, i_right) in enumerate(zip(*numbers, strict=True)):
-        places = [Place(base, offset + int(step)) for (base, offset), step in zip(
-            (whole, left, right), (number * m * n, i_left * m * k, i_right * k * n), strict=True)]  # fmt: skip
+    (*batch, m, n), k = state.shape(i.slot), state.shape(i.operands[0])[-1]
+    for places in _matrices(state, i, batch):
         state.emit(PRODUCT, 0, [m, k, n], [*places, Place(CONSTANTS, ZERO)], [0, 0, 0, CONSTANTS, ONE])
 
 
 MOST_MATRICES = 64  # each has a row
+
+
+def _matrices(state: Lowering, i: Instruction, batch: Sequence[int]) -> Iterator[list[Place]]:
+    """For each of a batch of results, its place and those of the matrices that it is made of."""
+    if math.prod(batch) > MOST_MATRICES:
+        raise Unsupported
+    shapes = [state.shape(slot) for slot in i.operands]
+    operands = [state.place(slot) for slot in i.operands]
+    origins = [state.new(i), *operands]
+    sizes = [math.prod(state.shape(i.slot)[len(batch) :]), *(math.prod(shape[-2:]) for shape in shapes)]
+    leads = [tuple(batch), *(shape[:-2] for shape in shapes)]
+    numbers = [np.broadcast_to(np.arange(math.prod(lead)).reshape(lead), batch).ravel().tolist() for lead in leads]
+    for steps in zip(*numbers, strict=True):
+        yield [Place(base, offset + step * size) for (base, offset), step, size in zip(origins, steps, sizes, strict=True)]
+
+
+# Elimination works in scratch memory, on rows of whole vectors. Where matrices are larger, LAPACK's blocks are faster.
+LARGEST = 128
+
+
+def _scratch(state: Lowering, i: Instruction, *widths: int) -> tuple[Place, list[int]]:
+    """Room for the matrix and what stands beside it, and where each of them ends."""
+    n, lanes = state.shape(i.operands[0])[-1], 32 // state.dtype.itemsize
+    if not 0 < n <= LARGEST or 0 in widths:
+        raise Unsupported
+    state.floats(i.slot)
+    ends = np.cumsum([-(-width // lanes) * lanes for width in (n, *widths)]).tolist()
+    return state.allocate(n * ends[-1]), ends
+
+
+@lowers(linear_algebra.solve_)
+def _solve(state: Lowering, i: Instruction) -> None:
+    *batch, n, k = state.shape(i.slot)
+    scratch, ends = _scratch(state, i, k)
+    for places in _matrices(state, i, batch):
+        state.emit(SOLVE, 0, [n, k], [*places, scratch], ends)
+    state.release(scratch, n * ends[-1])
+
+
+@lowers(linear_algebra.cholesky, *(getattr(linear_algebra, name) for name in DETERMINANTS))
+def _factor(state: Lowering, i: Instruction) -> None:
+    *batch, n, _ = state.shape(i.operands[0])
+    scratch, [row] = _scratch(state, i)
+    family, function = (CHOLESKY, 0) if i.operation is linear_algebra.cholesky else (DETERMINANT, DETERMINANTS.index(i.operation.name))
+    for places in _matrices(state, i, batch):
+        state.emit(family, function, [n, row], [*places, scratch, Place(0, 0)])
+    state.release(scratch, n * row)
 
 
 @lowers(product)

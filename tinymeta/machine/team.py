@@ -18,6 +18,7 @@ from numba.extending import intrinsic
 
 from .compiling import inner, kernel
 from .interpreter import interpret
+from .lower import FINE
 from .moves import fill_row
 from .threads import (
     ARENA,
@@ -120,9 +121,9 @@ def take_part(W, mailbox):
             bases[k] = starts[k] + first * places[k, ROW_STEP] + number * places[k, PORTION_STEP]
             fill_row(W, bases[k], 0, places[k, PORTION_STEP])
         for _ in range(first, min(first + portion, length)):
-            good = interpret(W, table, bases)
-            if not good:
-                add_to(mailbox, BAD, 1)
+            end = interpret(W, table, bases)
+            if end != FINE:
+                add_to(mailbox, BAD + end, 1)
             for k in range(1, len(bases)):
                 bases[k] += places[k, ROW_STEP]
 

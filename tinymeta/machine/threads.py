@@ -22,7 +22,7 @@ import numpy as np
 
 # The fields of a mailbox: first those that several threads write, each in a line of the cache of its own.
 TAKEN, INSIDE, OPEN, AWAKE, BAD = range(0, 40, 8)
-"""How many portions are taken, how many are at work, the stage that is open (or 0), how many are awake, how many rows met a bad index."""
+"""How many portions are taken; how many threads are at work; the open stage, or 0; how many are awake; from BAD on, rows that failed."""
 SERIAL, TABLE, TABLE_LENGTH, PLACES, BASES, MEMORY, MEMORIES, LENGTH, PORTION, ARENA, BYTES = range(40, 51)
 """The open stage: where its table, its places and the addresses are, and how many of each; its rows; the arena that it needs."""
 FIELDS = 64

@@ -96,6 +96,28 @@ def log_softmax(W, y, x, m, n):
         view(W, y, [m, n])[:] = shifted - np.log(np.sum(np.exp(shifted), axis=1, keepdims=True))
 
 
+# ## Elimination
+def solve(W, x, a, b, s, n, k, column, row):
+    try:
+        view(W, x, [n, k])[:] = np.linalg.solve(view(W, a, [n, n]), view(W, b, [n, k]))
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
+def determinant(W, y, a, s, n, row, part):
+    sign, logarithm = np.linalg.slogdet(view(W, a, [n, n]))
+    view(W, y, [])[...] = (sign * np.exp(logarithm), sign, logarithm)[part]
+
+
+def cholesky(W, l, a, s, n, row):
+    try:
+        view(W, l, [n, n])[:] = np.linalg.cholesky(view(W, a, [n, n]))
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
 # ## Moves
 def transpose(W, y, x, m, n):
     view(W, y, [n, m])[:] = view(W, x, [m, n]).T

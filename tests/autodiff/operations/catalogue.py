@@ -121,6 +121,8 @@ EXAMPLES = {
     **{name: (f, sample(2, 3)) for name, (f, sample) in UNARY.items()},
     **{name: (f, sample(2, 3), sample(3)) for name, (f, sample) in BINARY.items()},
     "power -3": (lambda a: a**-3, positive(2, 3)), "power 3": (lambda a: np.power(a, 3), normal(2, 3)),
+    "softmax of columns": (lambda a: tm.softmax(a, axis=0), normal(3, 2)),
+    "log_softmax of columns": (lambda a: tm.log_softmax(a, axis=-2), normal(2, 3, 2)),
     "astype": (lambda a: np.sin(a.astype(np.float64) * a), normal(2, 3)),
     **{name: (lambda a, f=f: f(a, axis=1), sample(2, 3)) for name, (f, sample) in REDUCTIONS.items()},
     **SHAPES, **INDEXING, **PRODUCTS, **LINEAR_ALGEBRA,

@@ -49,6 +49,9 @@ def test_softmax_and_its_logarithm(axis):
 def test_softmax_of_large_and_infinite_arguments():
     x = np.array([1000.0, 0.0, -np.inf])
     np.testing.assert_array_equal(tm.softmax(x), [1, 0, 0])
+    np.testing.assert_array_equal(tm.log_softmax(x), [0, -1000, -np.inf])
+    np.testing.assert_array_equal(tm.jacobian(tm.softmax)(x), np.zeros((3, 3)))
+    np.testing.assert_array_equal(tm.jacobian(tm.log_softmax)(x), np.eye(3) - [1, 0, 0])
     np.testing.assert_array_equal(tm.grad(lambda x: tm.logsumexp(x))(x), [1, 0, 0])
     np.testing.assert_array_equal(tm.grad(tm.logsumexp)(np.array([800.0, 800.0])), [0.5, 0.5])
 

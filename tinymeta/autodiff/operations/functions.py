@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from ..tensor import Tensor, own
-from . import elementwise
+from . import elementwise, reductions
 from .elementwise import stop_gradient as _stop_gradient
 
 # The wrappers of single operations are there for `help()` and for tracebacks: a function shows its signature and its name.
@@ -67,7 +68,8 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
     >>> log_softmax(np.array([0.0, 0.0]))
     array([-0.69314718, -0.69314718])
     """
-    return x - logsumexp(x, axis, keepdims=True)
+    x = _array(x)
+    return reductions.log_softmax_(x, axis=normalize_axis_index(axis, x.ndim))
 
 
 def softmax(x: Any, axis: int = -1) -> Any:
@@ -76,7 +78,8 @@ def softmax(x: Any, axis: int = -1) -> Any:
     >>> softmax(np.array([1000.0, 1000.0]))
     array([0.5, 0.5])
     """
-    return np.exp(log_softmax(x, axis))
+    x = _array(x)
+    return reductions.softmax_(x, axis=normalize_axis_index(axis, x.ndim))
 
 
 def stop_gradient(x: Any) -> Any:

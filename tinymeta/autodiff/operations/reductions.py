@@ -176,6 +176,43 @@ def cumsum(a, axis=None, dtype=None, out=None):
     return cumsum_(a, axis=normalize_axes(axis, a.ndim)[0])
 
 
+# ## Softmax
+# For the vectors $a$ along an axis. The sum over it is written out; the factor in front of it is the same for all terms:
+# $$ c_i = \log \operatorname{softmax}(a)_i = a_i - \log \sum_j e^{a_j}, \qquad
+#    dc_i = da_i - \frac{\sum_j e^{a_j}\,da_j}{\sum_j e^{a_j}} = da_i - \sum_j e^{c_j}\,da_j $$
+# $$ \langle \bar c, dc \rangle = \sum_i \bar c_i\,da_i - \sum_i \bar c_i \sum_j e^{c_j}\,da_j
+#    \quad\Rightarrow\quad \bar a_j = \bar c_j - e^{c_j} \sum_i \bar c_i $$
+# The value doesn't change if a constant is taken from all $a_j$. It is the largest, so no exponential overflows; by the real part,
+# for the complex step.
+@operation
+def log_softmax_(a, *, axis):
+    shifted = _shifted(a, axis)
+    return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
+
+
+@log_softmax_.rule
+def _(c_bar, c, a, *, axis):
+    return (c_bar - np.exp(c) * np.sum(c_bar, axis=axis, keepdims=True),)
+
+
+# $$ c_i = \frac{e^{a_i}}{\sum_j e^{a_j}}, \qquad dc_i = c_i\,d \log c_i = c_i \Big(da_i - \sum_j c_j\,da_j\Big) $$
+# $$ \langle \bar c, dc \rangle = \sum_i \bar c_i c_i\,da_i - \sum_i \bar c_i c_i \sum_j c_j\,da_j
+#    \quad\Rightarrow\quad \bar a_j = c_j \Big(\bar c_j - \sum_i \bar c_i c_i\Big) $$
+@operation
+def softmax_(a, *, axis):
+    e = np.exp(_shifted(a, axis))
+    return e / np.sum(e, axis=axis, keepdims=True)
+
+
+@softmax_.rule
+def _(c_bar, c, a, *, axis):
+    return (c * (c_bar - np.sum(c_bar * c, axis=axis, keepdims=True)),)
+
+
+def _shifted(a, axis):
+    return a - np.max(a.real, axis=axis, keepdims=True)
+
+
 # ## Reductions whose derivative is zero
 def _without_rule(function):
     name = function.__name__
