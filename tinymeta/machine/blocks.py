@@ -14,7 +14,7 @@ import numpy as np
 
 from ..autodiff.blocks import item
 from ..autodiff.operations.reductions import sum_
-from .code import Bundle, Code, Instruction, Type, checkpoint, rewritten
+from .code import Bundle, Code, Instruction, Type, checkpoint, renamed, rewritten
 from .fusion import uses
 
 
@@ -150,6 +150,7 @@ def inline_checkpoints(code: Code) -> Code:
     results: dict[int, list[int]] = {}  # of a checkpoint
     kept = []
     for i in code.instructions:
+        i = renamed(i, replacement)
         if i.operation is checkpoint and i.body is not None:
             given = dict(zip((*i.body.inputs, *i.body.captured), i.operands, strict=True))
             new = collections.defaultdict(lambda: next(numbers), given)

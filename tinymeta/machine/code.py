@@ -102,18 +102,18 @@ def types_of(code: Code) -> dict[int, Type | Bundle]:
     return {**code.inputs, **code.captured, **constants, **{i.slot: i.type for i in code.instructions}}
 
 
+# A pass that finds two slots to hold the same goes on with one of them: it notes which replaces which, and reads every later
+# instruction through its notes. Most instructions stay the objects that they are, which makes a pass cheap.
+def renamed(i: Instruction, replacement: dict[int, int]) -> Instruction:
+    """The instruction, with slots among its operands replaced by others."""
+    if replacement.keys().isdisjoint(i.operands):
+        return i
+    return i._replace(operands=tuple(replacement.get(slot, slot) for slot in i.operands))
+
+
 def rewritten(code: Code, replacement: dict[int, int], instructions: list[Instruction]) -> Code:
-    """The code with these instructions, in which slots are replaced by others (chains of replacements are followed)."""
-    if not replacement:
-        return code._replace(instructions=tuple(instructions))
-
-    def final(slot: int) -> int:
-        while slot in replacement:
-            slot = replacement[slot]
-        return slot
-
-    moved = tuple(i._replace(operands=tuple(map(final, i.operands))) for i in instructions)
-    return code._replace(instructions=moved, outputs=tuple(map(final, code.outputs)))
+    """The code with these instructions, and with slots among its outputs replaced by others."""
+    return code._replace(instructions=tuple(instructions), outputs=tuple(replacement.get(slot, slot) for slot in code.outputs))
 
 
 def code_of(graph: Graph) -> Code:
