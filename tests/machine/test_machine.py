@@ -13,7 +13,7 @@ import tinymeta as tm
 from tinymeta.autodiff import tree
 from tinymeta.machine import execute
 from tinymeta.machine.execute import Executable
-from tinymeta.machine.lower import PRODUCT, WIDTH, check_row
+from tinymeta.machine.lower import PRODUCT, WIDTH, check_table
 
 spec = importlib.util.spec_from_file_location("catalogue", Path(__file__).parents[1] / "autodiff" / "operations" / "catalogue.py")
 catalogue = importlib.util.module_from_spec(spec)
@@ -288,15 +288,15 @@ def test_without_numba_there_is_numpy():
 
 
 def test_a_row_that_is_out_of_range_is_caught():
-    row = [0] * WIDTH
-    row[2], row[5:9] = 8, [0, 0, 2, 0]  # eight elements, from the first input to the arena
-    check_row(row, [8, 2, 8])
+    table = np.zeros((2, WIDTH), np.int64)
+    table[1, 2], table[1, 5:9] = 8, [0, 0, 2, 0]  # the second row: eight elements, from the first input to the arena
+    check_table(table, [8, 2, 8])
     for sizes in ([7, 2, 8], [8, 2, 7]):
         with pytest.raises(AssertionError, match="out of range"):
-            check_row(row, sizes)
-    row[6] = -1
+            check_table(table, sizes)
+    table[1, 6] = -1
     with pytest.raises(AssertionError, match="out of range"):
-        check_row(row, [8, 2, 8])
+        check_table(table, [8, 2, 8])
 
 
 UNWRITABLE = """

@@ -65,13 +65,12 @@ def _merged(code: Code, first: int, second: int) -> Code:
 
 
 def _joined(a: Instruction, b: Instruction) -> tuple[Code, tuple[int, ...]]:
-    """One body with the inputs of both, each operand of the maps once."""
+    """One body with the inputs of both, each operand of the maps once; what both compute in the same slot, they compute once."""
     assert a.body is not None and b.body is not None
-    shift = a.body.size
     rows_a, rows_b = list(zip(a.body.inputs, a.operands, strict=False)), list(zip(b.body.inputs, b.operands, strict=False))
     rest_a = list(zip(a.body.captured, a.operands[len(rows_a) :], strict=True))
     rest_b = list(zip(b.body.captured, b.operands[len(rows_b) :], strict=True))
-    new = {slot: slot + shift for slot in range(b.body.size)}  # of b's slots: where they are in the joined body
+    replacement: dict[int, int] = {}  # of b's inputs that a has in other slots
     inputs, captured = dict(a.body.inputs), dict(a.body.captured)
     operands_of_rows, operands_of_rest = [o for _, o in rows_a], [o for _, o in rest_a]
     for mine, theirs, target, types, operands in (
@@ -80,15 +79,15 @@ def _joined(a: Instruction, b: Instruction) -> tuple[Code, tuple[int, ...]]:
     ):
         known = {operand: slot for slot, operand in mine}
         for slot, operand in theirs:
-            if operand in known:
-                new[slot] = known[operand]
-            else:
-                target[new[slot]] = types[slot]
+            if operand not in known:
+                target[slot] = types[slot]
                 operands.append(operand)
-    moved = tuple(i._replace(slot=new[i.slot], operands=tuple(new[s] for s in i.operands)) for i in b.body.instructions)
-    constants = {**a.body.constants, **{new[slot]: x for slot, x in b.body.constants.items()}}
-    outputs = (*a.body.outputs, *(new[slot] for slot in b.body.outputs))
-    body = Code(inputs, captured, constants, (*a.body.instructions, *moved), outputs)
+            elif known[operand] != slot:
+                replacement[slot] = known[operand]
+    made = {i.slot for i in a.body.instructions}
+    rest = [renamed(i, replacement) for i in b.body.instructions if i.slot not in made]
+    outputs = (*a.body.outputs, *(replacement.get(slot, slot) for slot in b.body.outputs))
+    body = Code(inputs, captured, a.body.constants | b.body.constants, (*a.body.instructions, *rest), outputs)
     return body, (*operands_of_rows, *operands_of_rest)
 
 

@@ -118,40 +118,63 @@ def rewritten(code: Code, replacement: dict[int, int], instructions: list[Instru
 
 def code_of(graph: Graph) -> Code:
     """The instructions that compute a graph's outputs."""
-    slots: dict[int, int] = {}
-    constants: dict[int, Any] = {}
+    return _Reader().code_of(graph)
 
-    numbers = itertools.count()
 
-    def new(x: Any) -> int:
-        place = next(numbers)
+# The rule of a block goes on from the block's own graph, so a node may be in the bodies of several blocks. It has the same slot in
+# all of them, and a captured node has the slot that it has outside: a slot's number says what it holds, wherever it is met.
+class _Reader:
+    """What is known of a graph's nodes, and of those in its blocks, while their code is made."""
+
+    def __init__(self) -> None:
+        self.numbers = itertools.count()
+        self.slots: dict[int, int] = {}  # of a node's index
+        self.constants: dict[int, Any] = {}
+        self.instructions: dict[int, Instruction] = {}  # of a node's index
+
+    def code_of(self, graph: Graph) -> Code:
+        inputs = {self.given(x): type_of(data_of(x)) for x in graph.inputs}
+        captured = {self.given(x): type_of(x.data) for x in graph.captured}
+        instructions = tuple(i for node in graph.nodes if (i := self.instruction(node)) is not None)
+        outputs = tuple(map(self.slot, graph.outputs))
+        read = set(outputs).union(*(i.operands for i in instructions))
+        constants = {slot: self.constants[slot] for slot in sorted(read & self.constants.keys() - captured.keys())}
+        return Code(inputs, captured, constants, instructions, outputs)  # type: ignore[arg-type]
+
+    def given(self, x: Any) -> int:
+        """The slot of what a function is given, or captures."""
+        return self.slots[x.index] if type(x) is Tensor and x.index in self.slots else self.new(x)
+
+    def slot(self, x: Any) -> int:
+        """The slot of an operand or an output: what nobody has made is a constant."""
+        if type(x) is Tensor and x.index in self.slots:
+            return self.slots[x.index]
+        place = self.new(x)
+        self.constants[place] = data_of(x)
+        return place
+
+    def new(self, x: Any) -> int:
+        place = next(self.numbers)
         if type(x) is Tensor:
-            slots[x.index] = place
+            self.slots[x.index] = place
         return place
 
-    def slot(x: Any) -> int:
-        if type(x) is Tensor and x.index in slots:
-            return slots[x.index]
-        place = next(numbers)
-        constants[place] = data_of(x)
-        return place
-
-    inputs = {new(x): type_of(data_of(x)) for x in graph.inputs}
-    captured = {new(x): type_of(x.data) for x in graph.captured}
-    instructions = []
-    for node in graph.nodes:
+    def instruction(self, node: Tensor) -> Instruction | None:
+        """The instruction that makes a node, if there has to be one."""
         if node.op is None:  # a leaf that the function made is a constant
-            continue
-        operands = tuple(slot(x) for x in node.inputs)
+            return None
         if node.op is identity:  # no work: another name for the same slot
-            slots[node.index] = operands[0]
-            continue
-        if isinstance(node.op, Block):
-            assert node.op.graph is not None, "a block from before the trace is captured"
-            op = checkpoint if node.op.length is None else map_
-            made = Instruction(new(node), op, operands, {}, type_of(node.data), code_of(node.op.graph), node.op.length)
-        else:
-            made = Instruction(new(node), node.op, operands, node.params, type_of(node.data))
-        instructions.append(made)
-    outputs = tuple(slot(y) for y in graph.outputs)
-    return Code(inputs, captured, constants, tuple(instructions), outputs)  # type: ignore[arg-type]
+            self.slots[node.index] = self.slot(node.inputs[0])
+            return None
+        if node.index not in self.instructions:
+            made = self.block(node, node.op) if isinstance(node.op, Block) else Instruction(
+                self.new(node), node.op, tuple(map(self.slot, node.inputs)), node.params, type_of(node.data))  # fmt: skip
+            self.instructions[node.index] = made
+        return self.instructions[node.index]
+
+    def block(self, node: Tensor, op: Block) -> Instruction:
+        assert op.graph is not None, "a block from before the trace is captured"
+        operands = tuple(map(self.slot, node.inputs))
+        body = self.code_of(op.graph)
+        operands = (*operands[: len(body.inputs)], *body.captured)  # two captured nodes may be names for the same slot
+        return Instruction(self.new(node), checkpoint if op.length is None else map_, operands, {}, type_of(node.data), body, op.length)

@@ -155,15 +155,15 @@ class Lowering:
             raise Unsupported
         inputs, captured = ([self.type_of_given(slot) for slot in slots] for slots in (self.code.inputs, self.code.captured))
         sizes = [self.arena, constants.size, *(math.prod(t.shape) for t in (*inputs, *captured)), *self.sizes_of_outputs]
-        for row in self.rows:
-            check_row(row, sizes)
+        table = np.array(self.rows, np.int64).reshape(-1, WIDTH)
+        check_table(table, sizes)
         row_steps = [0, 0, *(math.prod(t.shape) for t in inputs), *[0] * len(captured), 0, *self.sizes_of_outputs[1:]]
         portion_steps = [0] * len(row_steps)
         portion_steps[2 + len(inputs) + len(captured)] = self.sizes_of_outputs[0]
         outputs = tuple(self.checked(slot) for slot in self.code.outputs)
         sums = tuple(place.offset if summed else None for place, summed in zip(self.output_places, self.summed, strict=True))
         in_arena = {slot: place for slot, place in self.places.items() if place.base == ARENA}
-        return Lowered(np.array(self.rows, np.int64).ravel(), constants, self.arena, (*inputs, *captured), outputs, sums,
+        return Lowered(table.ravel(), constants, self.arena, (*inputs, *captured), outputs, sums,
                        self.sizes_of_outputs[0], np.array(row_steps, np.int64), np.array(portion_steps, np.int64),
                        tuple(self.origins), in_arena)  # fmt: skip
 
@@ -310,28 +310,36 @@ def repeating(shape: Sequence[int], larger: Sequence[int]) -> list[int]:
 
 
 # ## The layout, checked
-# The machine trusts the table: a place out of range would corrupt memory. So every row is checked when it is made.
-def check_row(row: Sequence[int], sizes: Sequence[int]) -> None:
-    """Raise AssertionError unless all that a row touches lies within the bases, which have these sizes."""
-    family, n0, n1, n2, rest = row[0], row[2], row[3], row[4], row[REST:]
+# The machine trusts the table: a place out of range would corrupt memory. So every row is checked when the table is made, all rows of
+# a family at once.
+def check_table(table: np.ndarray, sizes: Sequence[int]) -> None:
+    """Raise AssertionError unless all that the rows touch lies within the bases, which have these sizes."""
+    for family in np.unique(table[:, 0]):
+        rows = table[table[:, 0] == family]
+        for k, (shape, strides) in enumerate(_touched(family, rows.T)):
+            base, low = rows[:, RESULT + 2 * k], rows[:, RESULT + 2 * k + 1]
+            high, empty = low, np.zeros(len(rows), bool)
+            for n, step in zip(shape, strides, strict=True):
+                last = (n - 1) * step
+                low, high, empty = low + np.minimum(last, 0), high + np.maximum(last, 0), empty | (n == 0)
+            good = empty | (0 <= low) & (high < np.take(sizes, base))
+            assert np.all(good), f"a row of the table is out of range: {rows[~good][0].tolist()}, with bases of {list(sizes)}"
+
+
+def _touched(family: int, columns: np.ndarray) -> list[tuple[Sequence[Any], Sequence[Any]]]:
+    """The shape and the strides of the result and of each operand, each number a column."""
+    function, n0, n1, n2, rest = columns[1], columns[2], columns[3], columns[4], columns[REST:]
     whole = n0 * n1 * n2
-    lengths, one = row[SECOND : SECOND + 4], [1]
-    touched: list[tuple[Sequence[int], Sequence[int]]] = {
+    lengths, one = columns[SECOND : SECOND + 4], [1]
+    return {  # type: ignore[no-any-return]
         UNARY: lambda: [([n0], one), ([n0], one)],
         BINARY: lambda: [([n0, n1], [n1, 1]), ([n0, n1], rest[:2]), ([n0, n1], rest[2:4])],
         MULTIPLY_ADD: lambda: [([n0, n1], [n1, 1]), *(([n0, n1], rest[k : k + 2]) for k in (0, 2, 4))],
         WHERE: lambda: [([n0], one)] * 4,
-        REDUCE: lambda: [([whole if row[1] == REDUCTIONS.index("cumsum") else n0 * n2], one), ([whole], one)],
+        REDUCE: lambda: [([np.where(function == REDUCTIONS.index("cumsum"), whole, n0 * n2)], one), ([whole], one)],
         GATHER: lambda: [([n0 * n2], one), ([n0, n1, n2], [*rest[:2], 1]), ([n0], one)],
         SCATTER: lambda: [([n0, n1, n2], [*rest[:2], 1]), ([n0 * n2], one), ([n0], one)],
-        COPY: lambda: [(lengths, row[SECOND + 4 : SECOND + 8]), (lengths, row[SECOND + 8 : SECOND + 12])],
+        COPY: lambda: [(lengths, columns[SECOND + 4 : SECOND + 8]), (lengths, columns[SECOND + 8 : SECOND + 12])],
         FILL: lambda: [([n0], one)],
         PRODUCT: lambda: [([n0 * n2], one), ([n0 * n1], one), ([n1 * n2], one), ([n0, n2], rest[1:3])],
-    }[family]()  # type: ignore[assignment]
-    for k, (shape, strides) in enumerate(touched):
-        base, offset = row[RESULT + 2 * k : RESULT + 2 * k + 2]
-        if 0 in shape:
-            continue
-        steps = [(n - 1) * step for n, step in zip(shape, strides, strict=True)]
-        low, high = offset + sum(min(step, 0) for step in steps), offset + sum(max(step, 0) for step in steps)
-        assert 0 <= low and high < sizes[base], f"a row of the table is out of range: {list(row)}, with bases of {list(sizes)}"
+    }[family]()

@@ -30,8 +30,8 @@ def in_bodies(transform: Pass) -> Pass:
     """The same pass, in the bodies of blocks too."""
 
     def everywhere(code: Code) -> Code:
-        inner = tuple(i if i.body is None else i._replace(body=everywhere(i.body)) for i in code.instructions)
-        return transform(code._replace(instructions=inner))
+        inner = [i if i.body is None else i._replace(body=everywhere(i.body)) for i in code.instructions]
+        return transform(code._replace(instructions=tuple(inner)))
 
     everywhere.__name__ = transform.__name__
     return everywhere
@@ -133,7 +133,7 @@ def algebra(code: Code) -> Code:
     kept = []
     for i in code.instructions:
         i = renamed(i, replacement)
-        same = _unchanged(i, code.constants, types)
+        same = _unchanged(i, code.constants, types) if i.operation in _NEUTRAL or i.operation in _SHAPING else None
         if same is None:
             kept.append(i)
         else:
@@ -141,18 +141,23 @@ def algebra(code: Code) -> Code:
     return rewritten(code, replacement, kept)
 
 
+_SHAPING = {reshape_, broadcast_to_, sum_}
 _NEUTRAL = {multiply: (1, (0, 1)), add: (0, (0, 1)), subtract: (0, (1,)), divide: (1, (1,))}
 
 
 def _unchanged(i: Instruction, constants: dict[int, Any], types: dict[int, Any]) -> int | None:
     """The operand that the result is, if it is one."""
-    candidates: list[int] = []
-    if i.operation in (reshape_, broadcast_to_) or (i.operation is sum_ and i.params["keepdims"]):
-        candidates = [i.operands[0]]
-    elif i.operation in _NEUTRAL:
+    if i.operation in _NEUTRAL:
         neutral, places = _NEUTRAL[i.operation]
-        candidates = [i.operands[1 - k] for k in places if i.operands[k] in constants and np.equal(constants[i.operands[k]], neutral).all()]
+        candidates = [i.operands[1 - k] for k in places if i.operands[k] in constants and _is_all(constants[i.operands[k]], neutral)]
+    else:
+        candidates = [i.operands[0]] if i.operation is not sum_ or i.params["keepdims"] else []
     return next((slot for slot in candidates if types[slot] == i.type and slot not in constants), None)
+
+
+def _is_all(x: Any, number: int) -> bool:
+    """Whether a constant is this number, everywhere."""
+    return x == number if type(x) is float else bool(np.all(np.equal(x, number)))
 
 
 # Some passes make work for others: what is transposed in a product leaves its transposition without a user, and those that ask
