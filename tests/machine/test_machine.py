@@ -1,6 +1,7 @@
 """The machine against NumPy: the same code, executed by both."""
 
 import importlib.util
+import itertools
 import os
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import pytest
 import tinymeta as tm
 from tinymeta.autodiff import tree
 from tinymeta.machine import execute
+from tinymeta.machine.code import Code
 from tinymeta.machine.execute import Executable
-from tinymeta.machine.lower import PRODUCT, WIDTH, check_table
+from tinymeta.machine.lower import PRODUCT, WIDTH, Lowering, check_table
 
 spec = importlib.util.spec_from_file_location("catalogue", Path(__file__).parents[1] / "autodiff" / "operations" / "catalogue.py")
 catalogue = importlib.util.module_from_spec(spec)
@@ -285,6 +287,30 @@ def test_numpy_instead_of_the_machine_by_the_environment():
 def test_without_numba_there_is_numpy():
     hidden = "import sys; sys.modules['numba'] = None\n" + CODE.replace('"numba" in sys.modules', "sys.modules['numba'] is None")
     assert run_python(hidden, TINYMETA_MACHINE="numba").split()[1] == "True"
+
+
+def test_parts_of_the_arena_never_overlap_and_free_neighbours_are_one():
+    lowering = Lowering(Code({}, {}, {}, (), ()), ())
+    sizes, used = np.random.default_rng(0).integers(1, 100, 500), []
+    for k, size in enumerate(map(int, sizes)):
+        used.append((lowering.allocate(size), size))
+        if k % 3:
+            lowering.release(*used.pop(k * 7 % len(used)))
+        parts = sorted((place.offset, place.offset + size) for place, size in used)
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(parts))
+        assert all(start % 8 == 0 for start, _ in parts) and parts[-1][1] <= lowering.arena
+    assert lowering.arena < 1.5 * sum(size + 8 for _, size in used)
+    while used:
+        lowering.release(*used.pop(len(used) // 2))
+    assert lowering.free == [(lowering.arena, 0)]
+
+
+def test_a_place_is_the_smallest_that_is_large_enough():
+    lowering = Lowering(Code({}, {}, {}, (), ()), ())
+    places = [lowering.allocate(size) for size in (32, 8, 16, 8)]
+    lowering.release(places[0], 32)
+    lowering.release(places[2], 16)
+    assert lowering.allocate(16) == places[2]
 
 
 def test_a_row_that_is_out_of_range_is_caught():

@@ -112,8 +112,10 @@ def _with_equal_rows(block: Instruction, constants: dict[int, Any]) -> Instructi
 # memory than everything else; so the map adds them up as it goes.
 def sums_of_rows(code: Code) -> Code:
     """A map's results that are only summed over the rows are summed by the map."""
-    count = uses(code)
     maps = {i.slot: i for i in code.instructions if i.length is not None}
+    if not maps:
+        return code
+    count = uses(code)
     items = {i.slot: i for i in code.instructions if i.operation is item and i.operands[0] in maps}
     summed: dict[int, Instruction] = {}  # of an item's slot: the sum
     for i in code.instructions:

@@ -11,6 +11,7 @@ tasks a batch has, its code has the length of one task's.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -46,7 +47,10 @@ def type_of(x: Any) -> Type | Bundle:
     if type(x) is tuple:
         return Bundle(type_of(part) for part in x if not isinstance(part, Structure))
     array = np.asarray(x)
-    return Type(array.dtype, array.shape, isinstance(x, SCALARS))
+    return _type(array.dtype, array.shape, isinstance(x, SCALARS))
+
+
+_type = functools.lru_cache(maxsize=1000)(Type)  # many slots, few types: equal ones are one object
 
 
 # The operations of blocks: their bodies say what they do.

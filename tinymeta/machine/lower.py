@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import bisect
 import math
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -84,12 +85,14 @@ class Lowering:
         self.code, self.types, self.summed = code, types_of(code), summed
         self.dtype = _common_dtype(code, self.types)
         self.most_integers = 2 ** (np.finfo(self.dtype).nmant + 1)  # up to here, floats are exact
-        self.rows: list[list[int]] = []
+        self.rows = array("q")  # WIDTH numbers for each
         self.origins: list[int] = []
         self.places: dict[int, Place] = {}
         self.constants: list[np.ndarray] = [np.array([0.0, 1.0], self.dtype)]
         self.constants_size = 2
-        self.free: list[tuple[int, int]] = []  # (offset, size), in order
+        self.free: list[tuple[int, int]] = []  # the free parts of the arena, (size, start), in order
+        self.starts: dict[int, int] = {}  # of a free part's end: its start
+        self.ends: dict[int, int] = {}  # of its start: its end
         self.arena = 0
         self.roots: dict[int, int] = {}  # of an alias: the slot whose place it shares
         given = [*code.inputs, *code.captured]
@@ -217,25 +220,36 @@ class Lowering:
         return self.places[slot]
 
     def allocate(self, size: int) -> Place:
-        """The first free part of the arena that is large enough, else more arena."""
-        size = -(-max(size, 1) // 8) * 8  # whole vectors
-        for k, (offset, length) in enumerate(self.free):
-            if length >= size:
-                self.free[k : k + 1] = [(offset + size, length - size)] if length > size else []
-                return Place(ARENA, offset)
-        self.arena += size
-        return Place(ARENA, self.arena - size)
+        """The smallest free part of the arena that is large enough, and of those the first; else more arena."""
+        size = _whole_vectors(size)
+        k = bisect.bisect_left(self.free, (size, 0))
+        if k == len(self.free):
+            self.arena += size
+            return Place(ARENA, self.arena - size)
+        start, end = self.take(self.free[k][1])
+        if start + size < end:
+            self.put(start + size, end)
+        return Place(ARENA, start)
 
     def release(self, place: Place, size: int) -> None:
         """Give a part of the arena back, joined with its free neighbours."""
-        start, end = place.offset, place.offset + -(-max(size, 1) // 8) * 8
-        k = bisect.bisect(self.free, (start, 0))
-        first = last = k
-        if k > 0 and sum(self.free[k - 1]) == start:
-            first, start = k - 1, self.free[k - 1][0]
-        if k < len(self.free) and self.free[k][0] == end:
-            last, end = k + 1, sum(self.free[k])
-        self.free[first:last] = [(start, end - start)]
+        start, end = place.offset, place.offset + _whole_vectors(size)
+        if start in self.starts:
+            start, _ = self.take(self.starts[start])
+        if end in self.ends:
+            _, end = self.take(end)
+        self.put(start, end)
+
+    def put(self, start: int, end: int) -> None:
+        """Note a free part."""
+        bisect.insort(self.free, (end - start, start))
+        self.starts[end], self.ends[start] = start, end
+
+    def take(self, start: int) -> tuple[int, int]:
+        """Forget the free part that starts here."""
+        end = self.ends.pop(start)
+        del self.starts[end], self.free[bisect.bisect_left(self.free, (end - start, start))]
+        return start, end
 
     def give_back(self, places: Sequence[Place], operands: Sequence[int], size: int) -> None:
         """Release the places that are copies of operands."""
@@ -264,7 +278,7 @@ class Lowering:
     def emit(self, family: int, function: int, sizes: Sequence[int], places: Sequence[Place], rest: Sequence[int] = ()) -> None:
         flat = [number for place in places for number in place]
         row = [family, function, *sizes, *[0] * (3 - len(sizes)), *flat, *rest]
-        self.rows.append(row + [0] * (WIDTH - len(row)))
+        self.rows.extend(row + [0] * (WIDTH - len(row)))
         self.origins.append(self.origin)
 
     def copy(self, to: Place, source: Place, shape: Sequence[int], to_strides: Sequence[int], strides: Sequence[int]) -> None:
@@ -296,6 +310,10 @@ def _common_dtype(code: Code, types: dict[int, Any]) -> np.dtype:
         if isinstance(found, Type) and found.dtype in (np.float64, np.float32) and not found.weak:
             return found.dtype
     return np.dtype(float)
+
+
+def _whole_vectors(size: int) -> int:
+    return -(-max(size, 1) // 8) * 8
 
 
 def contiguous(shape: Sequence[int]) -> list[int]:
@@ -331,7 +349,7 @@ def _touched(family: int, columns: np.ndarray) -> list[tuple[Sequence[Any], Sequ
     function, n0, n1, n2, rest = columns[1], columns[2], columns[3], columns[4], columns[REST:]
     whole = n0 * n1 * n2
     lengths, one = columns[SECOND : SECOND + 4], [1]
-    return {  # type: ignore[no-any-return]
+    touched: dict[int, Callable[[], Any]] = {
         UNARY: lambda: [([n0], one), ([n0], one)],
         BINARY: lambda: [([n0, n1], [n1, 1]), ([n0, n1], rest[:2]), ([n0, n1], rest[2:4])],
         MULTIPLY_ADD: lambda: [([n0, n1], [n1, 1]), *(([n0, n1], rest[k : k + 2]) for k in (0, 2, 4))],
@@ -342,4 +360,5 @@ def _touched(family: int, columns: np.ndarray) -> list[tuple[Sequence[Any], Sequ
         COPY: lambda: [(lengths, columns[SECOND + 4 : SECOND + 8]), (lengths, columns[SECOND + 8 : SECOND + 12])],
         FILL: lambda: [([n0], one)],
         PRODUCT: lambda: [([n0 * n2], one), ([n0 * n1], one), ([n1 * n2], one), ([n0, n2], rest[1:3])],
-    }[family]()
+    }
+    return touched[family]()
