@@ -19,9 +19,8 @@ from .fusion import uses
 
 
 # ## Two maps in one
-# The rule of a mapped block runs its function again, to sweep over it. If the cotangents don't depend on the first run's results
-# (those of a mean don't), the two maps are one: its body has both bodies, in which common subexpressions then find the
-# forward computation twice.
+# The rule of a mapped block computes its function again, to sweep over it. If the cotangents don't depend on the first map's results
+# (those of a mean don't), the two maps are one: its body has both bodies, and what they have in common, the forward computation, once.
 def merge_maps(code: Code) -> Code:
     """Two maps of the same length become one, where neither depends on the other."""
     while (pair := _mergeable(code)) is not None:
