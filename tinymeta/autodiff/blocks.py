@@ -98,7 +98,7 @@ class Block(Operation):
         count = len(inputs) - len(self.captured)  # of the arguments
         numbers = list(y_bars)
         captured = [t for t, want in zip(self.captured, wanted[count:], strict=True) if want]
-        first = self.graph if record and any(type(x) is Tensor for x in inputs[:count]) else None
+        first = self.graph if is_tracing() and record and any(type(x) is Tensor for x in inputs[:count]) else None
 
         def again(*given: Any) -> tuple[list[Any], list[Any], list[Any]]:
             bars, x = given[: len(numbers)], given[len(numbers) :]

@@ -103,7 +103,7 @@ def common_subexpressions(code: Code) -> Code:
 
 def _fingerprint(x: Any) -> Any:
     if type(x) is float:
-        return repr(x)
+        return repr(x)  # which tells -0.0 from 0.0
     array = np.asarray(x)
     return (type(x).__name__, array.dtype.str, array.shape, array.tobytes())
 
