@@ -348,6 +348,25 @@ def test_under_a_trace_one_row_stands_for_all():
     assert [t.op.name for t in made.graph.outputs] == ["sum"]
 
 
+@pytest.mark.parametrize("transform", [tm.checkpoint, tm.vmap])
+def test_under_a_trace_the_rule_goes_on_from_the_graph_that_is_there(transform):
+    runs = []
+
+    def f(x):
+        runs.append(x)
+        return np.sum(np.tanh(x))
+
+    x = tm.tensor(MATRIX)
+    with tracing():
+        y = transform(f)(x)
+        [x_bar] = tm.gradients(np.sum(y), [x])
+        [x_bar_bar] = tm.gradients(np.sum(x_bar), [x])
+    assert len(runs) == 1
+    graphs = [item.inputs[0].op.graph for item in (y, x_bar, x_bar_bar)]
+    found = [[node.index for node in graph.nodes if node.op.name == "tanh"] for graph in graphs]
+    assert len(found[0]) == 1 and found[0] == found[1] == found[2]
+
+
 def test_under_a_trace_captured_tensors_are_inputs():
     t = tm.tensor(2.0)
     with tracing():

@@ -1,6 +1,7 @@
 """The machine against NumPy: the same code, executed by both."""
 
 import importlib.util
+import itertools
 import os
 import subprocess
 import sys
@@ -12,9 +13,10 @@ import pytest
 import tinymeta as tm
 from tinymeta.autodiff import tree
 from tinymeta.machine import execute, launch, threads
+from tinymeta.machine.code import Code
 from tinymeta.machine.execute import Executable
 from tinymeta.machine.launch import Launch
-from tinymeta.machine.lower import COPY, PRODUCT, REDUCE, WIDTH, check_row
+from tinymeta.machine.lower import COPY, PRODUCT, REDUCE, WIDTH, Lowering, check_table
 from tinymeta.machine.lowerings import LARGEST
 
 spec = importlib.util.spec_from_file_location("catalogue", Path(__file__).parents[1] / "autodiff" / "operations" / "catalogue.py")
@@ -130,7 +132,7 @@ def test_softmax_is_one_row_and_two_copies_more_along_another_axis_than_the_last
     for axis, families in [(-1, [REDUCE]), (0, [COPY, REDUCE, COPY])]:
         program = tm.trace(lambda x, axis=axis: f(x, axis), LOGITS)
         (step,) = Executable(program.code, True).steps
-        assert [row[0] for row in step.lowered.table.reshape(-1, WIDTH)] == families
+        assert [row[0] for row in step.stages[0].lowered.table.reshape(-1, WIDTH)] == families
     x = np.array([[1000.0, 0.0, -np.inf], [-1000.0, -np.inf, -1001.0]])
     np.testing.assert_allclose(tm.trace(f, x)(x), f(x), rtol=1e-12)
 
@@ -404,27 +406,52 @@ def test_without_numba_there_is_numpy():
     assert run_python(hidden, TINYMETA_MACHINE="numba").split()[1] == "True"
 
 
+def test_parts_of_the_arena_never_overlap_and_free_neighbours_are_one():
+    lowering = Lowering(Code({}, {}, {}, (), ()), ())
+    sizes, used = np.random.default_rng(0).integers(1, 100, 500), []
+    for k, size in enumerate(map(int, sizes)):
+        used.append((lowering.allocate(size), size))
+        if k % 3:
+            lowering.release(*used.pop(k * 7 % len(used)))
+        parts = sorted((place.offset, place.offset + size) for place, size in used)
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(parts))
+        assert all(start % 8 == 0 for start, _ in parts) and parts[-1][1] <= lowering.arena
+    assert lowering.arena < 1.5 * sum(size + 8 for _, size in used)
+    while used:
+        lowering.release(*used.pop(len(used) // 2))
+    assert lowering.free == [(lowering.arena, 0)]
+
+
+def test_a_place_is_the_smallest_that_is_large_enough():
+    lowering = Lowering(Code({}, {}, {}, (), ()), ())
+    places = [lowering.allocate(size) for size in (32, 8, 16, 8)]
+    lowering.release(places[0], 32)
+    lowering.release(places[2], 16)
+    assert lowering.allocate(16) == places[2]
+
+
 def test_a_row_that_is_out_of_range_is_caught():
-    row = [0] * WIDTH
-    row[2], row[5:9] = 8, [0, 0, 2, 0]  # eight elements, from the first input to the arena
-    check_row(row, [8, 2, 8])
+    table = np.zeros((2, WIDTH), np.int64)
+    table[1, 2], table[1, 5:9] = 8, [0, 0, 2, 0]  # the second row: eight elements, from the first input to the arena
+    check_table(table, [8, 2, 8])
     for sizes in ([7, 2, 8], [8, 2, 7]):
         with pytest.raises(AssertionError, match="out of range"):
-            check_row(row, sizes)
-    row[6] = -1
+            check_table(table, sizes)
+    table[1, 6] = -1
     with pytest.raises(AssertionError, match="out of range"):
-        check_row(row, [8, 2, 8])
+        check_table(table, [8, 2, 8])
 
 
 @needs_machine
 @pytest.mark.parametrize("f", [lambda a: np.linalg.solve(a, a), np.linalg.cholesky, np.linalg.det])
 def test_elimination_is_checked_for_room(f):
-    lowered = Executable(tm.trace(f, np.eye(8)).code, True).steps[0].lowered
-    sizes = [lowered.arena, lowered.constants.size, 64, 0, 1 if f is np.linalg.det else 64]  # the input, sums, the output
-    check_row(lowered.table, sizes)
-    for base in (0, 2, 4):
+    lowered = Executable(tm.trace(f, np.eye(8)).code, True).steps[0].stages[0].lowered
+    sizes = [lowered.arena, lowered.constants.size, 64, 1 if f is np.linalg.det else 64]  # the input, the output
+    table = lowered.table.reshape(-1, WIDTH)
+    check_table(table, sizes)
+    for base in (0, 2, 3):
         with pytest.raises(AssertionError, match="out of range"):
-            check_row(lowered.table, [size - (k == base) for k, size in enumerate(sizes)])
+            check_table(table, [size - (k == base) for k, size in enumerate(sizes)])
 
 
 UNWRITABLE = """

@@ -144,6 +144,23 @@ def test_two_maps_become_one_with_the_length_of_one_task():
     assert forward == 2  # the inner and the outer loss, each once
 
 
+def test_what_a_map_has_in_common_with_its_gradient_has_one_slot():
+    code, _ = traced(*FUNCTIONS["MAML"])
+    first, second = (i for i in code.instructions if i.body)
+    made = {i.slot: i for i in first.body.instructions}
+    shared = [i for i in second.body.instructions if i.slot in made]
+    assert [i.operation.name for i in shared].count("tanh") == 2 and all(i is made[i.slot] for i in shared)
+    assert first.body.inputs.items() < second.body.inputs.items()  # which has a cotangent too
+    assert set(first.body.captured) == set(second.body.captured) <= set(code.inputs)
+    merged = next(i for i in blocks.merge_maps(code).instructions if i.body)
+    assert len(merged.body.instructions) == len(made) + len(second.body.instructions) - len(shared)
+
+
+def test_a_node_with_two_names_is_captured_once():
+    code, (x, y) = traced(lambda x, y: tm.grad(lambda z: np.sum(tm.vmap(lambda r: r * z**2 * y)(x)))(y), np.ones(3), 2.0)
+    assert execute(passes.optimize(code), [x, y]) == [24.0]
+
+
 def test_a_map_that_needs_the_other_stays_apart():
     code, _ = traced(*FUNCTIONS["a loss that isn't linear"])
     assert [i.operation.name for i in passes.optimize(code).instructions].count("map") == 2

@@ -1,5 +1,6 @@
 """Tracing: what becomes an instruction, what is baked in, what is refused; and that the program computes what the function does."""
 
+import gc
 import threading
 
 import numpy as np
@@ -291,6 +292,24 @@ def test_an_exception_leaves_tracing_off():
         tm.trace(f, VECTOR)
     assert not is_tracing()
     assert bool(tm.tensor(1.0) > 0)
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_the_collector_of_cycles_rests_meanwhile(running):
+    def f(x, fail):
+        assert not gc.isenabled()
+        return {}[x] if fail else x * 2
+
+    before = gc.isenabled()
+    try:
+        (gc.enable if running else gc.disable)()
+        tm.trace(f, VECTOR, False)
+        assert gc.isenabled() == running
+        with pytest.raises(KeyError):
+            tm.trace(f, VECTOR, True)
+        assert gc.isenabled() == running
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 # ## Threads

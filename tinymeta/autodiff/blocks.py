@@ -20,7 +20,8 @@ $$ y_i = f(x_i, t), \qquad \bar x_i = \Big(\frac{\partial f}{\partial x_i}\Big)^
 with the sum in the order of the rows.
 
 *Under a trace* (`machine`) a function is run once, on Tensors that stand for any value of their shape, and the graph of the
-run is kept, as a program. There the graph of one row stands for all rows, so a mapped block runs its function once too.
+run is kept, as a program. There the graph of one row stands for all rows, so a mapped block runs its function once too, and the
+rule goes on from that graph instead of making it anew.
 """
 
 from __future__ import annotations
@@ -46,21 +47,26 @@ class Graph(NamedTuple):
     structure: tree.Structure  # of the outputs
 
 
-def run(f: Callable[..., Any], inputs: Sequence[Any]) -> Graph:
-    """Call `f`, and find what its result depends on: the nodes that it made, and the Tensors from before, other than `inputs`."""
+def run(f: Callable[..., Any], inputs: Sequence[Any], first: Graph | None = None) -> Graph:
+    """Call `f`, and find what its result depends on: the nodes that it made, and the Tensors from before, other than `inputs`.
+
+    If `f` goes on from the graph of a `first` run, the nodes of that graph count as made.
+    """
     start = now()
     outputs, structure = tree.flatten(f(*inputs))
     given = {x.index for x in inputs if type(x) is Tensor}
+    earlier = set() if first is None else {x.index for x in first.nodes}
     found: dict[int, Tensor] = {}
     waiting = [y for y in outputs if type(y) is Tensor]
     while waiting:
         node = waiting.pop()
         if node.index not in found and node.index not in given:
             found[node.index] = node
-            if node.index > start:
+            if node.index > start or node.index in earlier:
                 waiting += [x for x in node.inputs if type(x) is Tensor]
-    by_age = [found[index] for index in sorted(found)]
-    captured, nodes = [t for t in by_age if t.index < start], [t for t in by_age if t.index > start]
+    made = earlier.union(index for index in found if index > start)
+    captured = [found[index] for index in sorted(found.keys() - made)]
+    nodes = [found[index] for index in sorted(found.keys() & made)]
     return Graph(list(inputs), captured, nodes, outputs, structure)
 
 
@@ -87,16 +93,17 @@ class Block(Operation):
         self.vjp = Block.pull  # says that there is a rule; the sweep calls `pull` itself
 
     def pull(self, y_bars: Any, y: Any, inputs: Sequence[Any], params: dict[str, Any], wanted: list[bool]) -> list[Any]:
-        """The rule: run the function again and sweep, as another block."""
+        """The rule: run the function again (if its graph isn't there any more) and sweep, as another block."""
         record = type(y) is Tensor
         count = len(inputs) - len(self.captured)  # of the arguments
         numbers = list(y_bars)
         captured = [t for t, want in zip(self.captured, wanted[count:], strict=True) if want]
+        first = self.graph if is_tracing() and record and any(type(x) is Tensor for x in inputs[:count]) else None
 
         def again(*given: Any) -> tuple[list[Any], list[Any], list[Any]]:
             bars, x = given[: len(numbers)], given[len(numbers) :]
             leaves = [tensor(part) if want else part for part, want in zip(x, wanted[:count], strict=True)]
-            outputs = tree.flatten(self.f(*leaves))[0]
+            outputs = tree.flatten(self.f(*leaves))[0] if first is None else first.outputs
             reached = [(outputs[i], bar) for i, bar in zip(numbers, bars, strict=True) if type(outputs[i]) is Tensor]
             targets = [leaf for leaf, want in zip(leaves, wanted[:count], strict=True) if want] + captured
             # Captured Tensors may be computed from each other; the outer sweep will walk those ways, so this one must not.
@@ -105,7 +112,7 @@ class Block(Operation):
             values = [] if is_tracing() else [data_of(outputs[i]) for i in numbers]  # to compare with the first run's
             return found[: len(found) - len(captured)], found[len(found) - len(captured) :], values
 
-        x_bars, t_bars, values = block(again, self.length, [*y_bars.values(), *inputs[:count]])
+        x_bars, t_bars, values = block(again, self.length, [*y_bars.values(), *inputs[:count]], first)
         self._check_unchanged([data_of(y)[i] for i in numbers], values)
         if self.length is not None:
             t_bars = [np.sum(bar, axis=0) for bar in t_bars]
@@ -122,11 +129,11 @@ class Block(Operation):
                                "variable). Pass these as arguments; those are remembered")  # fmt: skip
 
 
-def block(f: Callable[..., Any], length: int | None, arguments: Sequence[Any]) -> Any:
+def block(f: Callable[..., Any], length: int | None, arguments: Sequence[Any], first: Graph | None = None) -> Any:
     """Run `f`, and return its result as one node: once on `arguments` if `length` is None, else for each of their rows.
 
     If no Tensor is in it there is nothing to differentiate, and the result is made of arrays. Under a trace, one
-    row stands for all of them.
+    row stands for all of them; and if `f` goes on from the graph of a `first` run, its last arguments are that run's.
     """
     start = now()
     symbolic = is_tracing() and (any(type(x) is Tensor for x in arguments) or bool(run(f, _row(arguments, length, 0)).captured))
@@ -134,7 +141,10 @@ def block(f: Callable[..., Any], length: int | None, arguments: Sequence[Any]) -
     values: list[list[Any]] = []
     structures = set()
     for i in range(1 if symbolic else length or 1):
-        graph = run(f, _row(arguments, length, i, symbolic))
+        given = _row(arguments, length, i, symbolic)
+        if first is not None:
+            given[len(given) - len(first.inputs) :] = first.inputs
+        graph = run(f, given, first)
         captured.update((t.index, t) for t in graph.captured if t.index < start)  # not what f kept from an earlier row
         values.append([data_of(y) for y in graph.outputs])
         structures.add(graph.structure)

@@ -14,14 +14,13 @@ import numpy as np
 
 from ..autodiff.blocks import item
 from ..autodiff.operations.reductions import sum_
-from .code import Bundle, Code, Instruction, Type, checkpoint, rewritten
+from .code import Bundle, Code, Instruction, Type, checkpoint, renamed, rewritten
 from .fusion import uses
 
 
 # ## Two maps in one
-# The rule of a mapped block runs its function again, to sweep over it. If the cotangents don't depend on the first run's results
-# (those of a mean don't), the two maps are one: its body has both bodies, in which common subexpressions then find the
-# forward computation twice.
+# The rule of a mapped block computes its function again, to sweep over it. If the cotangents don't depend on the first map's results
+# (those of a mean don't), the two maps are one: its body has both bodies, and what they have in common, the forward computation, once.
 def merge_maps(code: Code) -> Code:
     """Two maps of the same length become one, where neither depends on the other."""
     while (pair := _mergeable(code)) is not None:
@@ -65,13 +64,12 @@ def _merged(code: Code, first: int, second: int) -> Code:
 
 
 def _joined(a: Instruction, b: Instruction) -> tuple[Code, tuple[int, ...]]:
-    """One body with the inputs of both, each operand of the maps once."""
+    """One body with the inputs of both, each operand of the maps once; what both compute in the same slot, they compute once."""
     assert a.body is not None and b.body is not None
-    shift = a.body.size
     rows_a, rows_b = list(zip(a.body.inputs, a.operands, strict=False)), list(zip(b.body.inputs, b.operands, strict=False))
     rest_a = list(zip(a.body.captured, a.operands[len(rows_a) :], strict=True))
     rest_b = list(zip(b.body.captured, b.operands[len(rows_b) :], strict=True))
-    new = {slot: slot + shift for slot in range(b.body.size)}  # of b's slots: where they are in the joined body
+    replacement: dict[int, int] = {}  # of b's inputs that a has in other slots
     inputs, captured = dict(a.body.inputs), dict(a.body.captured)
     operands_of_rows, operands_of_rest = [o for _, o in rows_a], [o for _, o in rest_a]
     for mine, theirs, target, types, operands in (
@@ -80,15 +78,15 @@ def _joined(a: Instruction, b: Instruction) -> tuple[Code, tuple[int, ...]]:
     ):
         known = {operand: slot for slot, operand in mine}
         for slot, operand in theirs:
-            if operand in known:
-                new[slot] = known[operand]
-            else:
-                target[new[slot]] = types[slot]
+            if operand not in known:
+                target[slot] = types[slot]
                 operands.append(operand)
-    moved = tuple(i._replace(slot=new[i.slot], operands=tuple(new[s] for s in i.operands)) for i in b.body.instructions)
-    constants = {**a.body.constants, **{new[slot]: x for slot, x in b.body.constants.items()}}
-    outputs = (*a.body.outputs, *(new[slot] for slot in b.body.outputs))
-    body = Code(inputs, captured, constants, (*a.body.instructions, *moved), outputs)
+            elif known[operand] != slot:
+                replacement[slot] = known[operand]
+    made = {i.slot for i in a.body.instructions}
+    rest = [renamed(i, replacement) for i in b.body.instructions if i.slot not in made]
+    outputs = (*a.body.outputs, *(replacement.get(slot, slot) for slot in b.body.outputs))
+    body = Code(inputs, captured, a.body.constants | b.body.constants, (*a.body.instructions, *rest), outputs)
     return body, (*operands_of_rows, *operands_of_rest)
 
 
@@ -113,8 +111,10 @@ def _with_equal_rows(block: Instruction, constants: dict[int, Any]) -> Instructi
 # memory than everything else; so the map adds them up as it goes.
 def sums_of_rows(code: Code) -> Code:
     """A map's results that are only summed over the rows are summed by the map."""
-    count = uses(code)
     maps = {i.slot: i for i in code.instructions if i.length is not None}
+    if not maps:
+        return code
+    count = uses(code)
     items = {i.slot: i for i in code.instructions if i.operation is item and i.operands[0] in maps}
     summed: dict[int, Instruction] = {}  # of an item's slot: the sum
     for i in code.instructions:
@@ -150,6 +150,7 @@ def inline_checkpoints(code: Code) -> Code:
     results: dict[int, list[int]] = {}  # of a checkpoint
     kept = []
     for i in code.instructions:
+        i = renamed(i, replacement)
         if i.operation is checkpoint and i.body is not None:
             given = dict(zip((*i.body.inputs, *i.body.captured), i.operands, strict=True))
             new = collections.defaultdict(lambda: next(numbers), given)

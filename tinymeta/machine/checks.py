@@ -12,7 +12,7 @@ from .code import Code, Instruction, Type
 from .execute import Executable, Map
 from .launch import Launch, Stage, memory_of, run_table
 from .listing import columns, source
-from .lower import WIDTH, Lowered, Place, check_row
+from .lower import WIDTH, Lowered, Place, check_table
 
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 
@@ -93,8 +93,7 @@ class _Alone:
         """Run the rows of an instruction, if they stay within the memory."""
         sizes = [x.size for x in self.memory]
         try:
-            for row in table.reshape(-1, WIDTH).tolist():
-                check_row(row, sizes)
+            check_table(table.reshape(-1, WIDTH), sizes)
         except AssertionError as error:
             raise AssertionError(f"{_described(i, self.code)}: {error}") from None
         run_table(table, self.memory)

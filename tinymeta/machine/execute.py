@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..autodiff.blocks import item
-from .code import Code, Instruction, Type, rewritten, types_of
+from .code import Code, Instruction, Type, renamed, rewritten, types_of
 from .launch import Launch, Stage
 from .lower import ARENA, Lowered, Unsupported
 from .lowerings import lower
@@ -113,7 +113,7 @@ def _with_named_results(code: Code) -> tuple[Code, Results]:
     results: Results = {i.slot: {next(numbers): t for t in i.type} for i in code.instructions if i.length is not None}  # type: ignore[misc]
     items = {i.slot: list(results[i.operands[0]])[i.params["index"]] for i in code.instructions
              if i.operation is item and i.operands[0] in results}  # fmt: skip
-    return rewritten(code, items, [i for i in code.instructions if i.slot not in items]), results
+    return rewritten(code, items, [renamed(i, items) for i in code.instructions if i.slot not in items]), results
 
 
 def _steps(code: Code, results: Results, machine: bool) -> Iterator[Launch | Map | InNumPy]:

@@ -26,7 +26,7 @@ from ..autodiff.operations.products import matmul_
 from ..autodiff.operations.reductions import sum_
 from ..autodiff.operations.shapes import broadcast_to_, reshape_, transpose_
 from ..autodiff.tensor import operation
-from .code import Code, Instruction, Type, rewritten, types_of
+from .code import Code, Instruction, Type, renamed, rewritten, types_of
 
 
 @operation
@@ -57,7 +57,8 @@ def double_transpositions(code: Code) -> Code:
     replacement: dict[int, int] = {}
     kept = []
     for i in code.instructions:
-        inner = made.get(replacement.get(i.operands[0], i.operands[0])) if i.operation is transpose_ else None
+        i = renamed(i, replacement)
+        inner = made.get(i.operands[0]) if i.operation is transpose_ else None
         if inner is not None:
             axes = tuple(inner.params["axes"][k] for k in i.params["axes"])
             i = made[i.slot] = i._replace(operands=inner.operands, params={"axes": axes})
@@ -119,6 +120,12 @@ LEAST, GREATEST = 1e-6, 1e6
 LINEAR = {transpose_, reshape_, sum_}
 
 
+def number(constant: Any) -> float | None:
+    """The number that a constant is, everywhere."""
+    x = np.asarray(constant)
+    return float(x.flat[0]) if x.dtype.kind in "fi" and x.size and np.all(x == x.flat[0]) else None
+
+
 def constant_factors(code: Code) -> Code:
     """Constant factors move towards the products, and become one on the way."""
     return _Factors(code).result()
@@ -130,6 +137,8 @@ class _Factors:
     def __init__(self, code: Code):
         self.code, self.types, self.constants = code, types_of(code), dict(code.constants)
         self.found: dict[int, tuple[float, int]] = {}
+        self.values = {slot: x for slot, constant in code.constants.items() if (x := number(constant)) is not None}
+        self.slots: dict[float, int] = {}  # of new constants
         self.numbers = itertools.count(code.size)
         self.kept: list[Instruction] = []
 
@@ -149,9 +158,10 @@ class _Factors:
         return self.found.get(slot, (1.0, slot))
 
     def constant(self, factor: float) -> int:
-        slot = next(self.numbers)
-        self.constants[slot] = factor
-        return slot
+        if factor not in self.slots:
+            self.slots[factor] = next(self.numbers)
+            self.constants[self.slots[factor]] = factor
+        return self.slots[factor]
 
     def multiple(self, i: Instruction) -> tuple[float, int] | None:
         """The factor and the slot that the result is a multiple of, if it is one."""
@@ -160,11 +170,11 @@ class _Factors:
             factor, slot = -1.0, a
         elif i.operation is add and a == b:
             factor, slot = 2.0, a
-        elif i.operation is multiply and (s := self.number(a)) is not None:
+        elif i.operation is multiply and (s := self.values.get(a)) is not None:
             factor, slot = s, b
-        elif i.operation is multiply and (s := self.number(b)) is not None:
+        elif i.operation is multiply and (s := self.values.get(b)) is not None:
             factor, slot = s, a
-        elif i.operation is divide and (s := self.number(b)):
+        elif i.operation is divide and (s := self.values.get(b)):
             factor, slot = 1 / s, a
         else:
             return None
@@ -172,11 +182,6 @@ class _Factors:
             return None
         before, origin = self.split(slot)
         return before * factor, origin
-
-    def number(self, slot: int) -> float | None:
-        """The number that a constant is, everywhere."""
-        x = np.asarray(self.constants.get(slot, ""))
-        return float(x.flat[0]) if x.dtype.kind in "fi" and x.size and np.all(x == x.flat[0]) else None
 
     def write(self, i: Instruction, factor: float, origin: int) -> None:
         """i is factor times origin."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import bisect
 import math
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -46,7 +47,7 @@ FUNCTIONS_OF_TWO = [
 ]  # fmt: skip
 REDUCTIONS = ["sum", "max", "min", "cumsum", "softmax", "log_softmax"]
 DETERMINANTS = ["det", "sign_of_determinant", "log_absolute_determinant"]
-AS_LONG = ["cumsum", "softmax", "log_softmax"]  # those whose result is as long as the operand
+AS_LONG = [REDUCTIONS.index(name) for name in ("cumsum", "softmax", "log_softmax")]  # whose result is as long as the operand
 
 
 class Place(NamedTuple):
@@ -85,12 +86,14 @@ class Lowering:
         self.code, self.types, self.summed = code, types_of(code), summed
         self.dtype = _common_dtype(code, self.types)
         self.most_integers = 2 ** (np.finfo(self.dtype).nmant + 1)  # up to here, floats are exact
-        self.rows: list[list[int]] = []
+        self.rows = array("q")  # WIDTH numbers for each
         self.origins: list[int] = []
         self.places: dict[int, Place] = {}
         self.constants: list[np.ndarray] = [np.array([0.0, 1.0], self.dtype)]
         self.constants_size = 2
-        self.free: list[tuple[int, int]] = []  # (offset, size), in order
+        self.free: list[tuple[int, int]] = []  # the free parts of the arena, (size, start), in order
+        self.starts: dict[int, int] = {}  # of a free part's end: its start
+        self.ends: dict[int, int] = {}  # of its start: its end
         self.arena = 0
         self.roots: dict[int, int] = {}  # of an alias: the slot whose place it shares
         given = [*code.inputs, *code.captured]
@@ -145,12 +148,12 @@ class Lowering:
         outputs = tuple(self.checked(slot) for slot in self.code.outputs)
         given = [math.prod(t.shape) for t in (*inputs, *captured)]
         results = [math.prod(t.shape) for t in outputs]
-        for row in self.rows:
-            check_row(row, [self.arena, constants.size, *given, *results])
+        table = np.array(self.rows, np.int64).reshape(-1, WIDTH)
+        check_table(table, [self.arena, constants.size, *given, *results])
         moving = [*given[: len(inputs)], *[0] * len(captured)]
         row_steps = (0, 0, *moving, *(n * (not summed) for n, summed in zip(results, self.summed, strict=True)))
         portion_steps = (0, 0, *[0] * len(given), *(n * summed for n, summed in zip(results, self.summed, strict=True)))
-        return Lowered(np.array(self.rows, np.int64).ravel(), constants, self.arena, (*inputs, *captured), outputs, tuple(self.summed),
+        return Lowered(table.ravel(), constants, self.arena, (*inputs, *captured), outputs, tuple(self.summed),
                        row_steps, portion_steps, tuple(self.origins), self.places)  # fmt: skip
 
     def type_of_given(self, slot: int) -> Type:
@@ -203,25 +206,36 @@ class Lowering:
         return self.places[slot]
 
     def allocate(self, size: int) -> Place:
-        """The first free part of the arena that is large enough, else more arena."""
-        size = -(-max(size, 1) // 8) * 8  # whole vectors
-        for k, (offset, length) in enumerate(self.free):
-            if length >= size:
-                self.free[k : k + 1] = [(offset + size, length - size)] if length > size else []
-                return Place(ARENA, offset)
-        self.arena += size
-        return Place(ARENA, self.arena - size)
+        """The smallest free part of the arena that is large enough, and of those the first; else more arena."""
+        size = _whole_vectors(size)
+        k = bisect.bisect_left(self.free, (size, 0))
+        if k == len(self.free):
+            self.arena += size
+            return Place(ARENA, self.arena - size)
+        start, end = self.take(self.free[k][1])
+        if start + size < end:
+            self.put(start + size, end)
+        return Place(ARENA, start)
 
     def release(self, place: Place, size: int) -> None:
         """Give a part of the arena back, joined with its free neighbours."""
-        start, end = place.offset, place.offset + -(-max(size, 1) // 8) * 8
-        k = bisect.bisect(self.free, (start, 0))
-        first = last = k
-        if k > 0 and sum(self.free[k - 1]) == start:
-            first, start = k - 1, self.free[k - 1][0]
-        if k < len(self.free) and self.free[k][0] == end:
-            last, end = k + 1, sum(self.free[k])
-        self.free[first:last] = [(start, end - start)]
+        start, end = place.offset, place.offset + _whole_vectors(size)
+        if start in self.starts:
+            start, _ = self.take(self.starts[start])
+        if end in self.ends:
+            _, end = self.take(end)
+        self.put(start, end)
+
+    def put(self, start: int, end: int) -> None:
+        """Note a free part."""
+        bisect.insort(self.free, (end - start, start))
+        self.starts[end], self.ends[start] = start, end
+
+    def take(self, start: int) -> tuple[int, int]:
+        """Forget the free part that starts here."""
+        end = self.ends.pop(start)
+        del self.starts[end], self.free[bisect.bisect_left(self.free, (end - start, start))]
+        return start, end
 
     def give_back(self, places: Sequence[Place], operands: Sequence[int], size: int) -> None:
         """Release the places that are copies of operands."""
@@ -250,7 +264,7 @@ class Lowering:
     def emit(self, family: int, function: int, sizes: Sequence[int], places: Sequence[Place], rest: Sequence[int] = ()) -> None:
         flat = [number for place in places for number in place]
         row = [family, function, *sizes, *[0] * (3 - len(sizes)), *flat, *rest]
-        self.rows.append(row + [0] * (WIDTH - len(row)))
+        self.rows.extend(row + [0] * (WIDTH - len(row)))
         self.origins.append(self.origin)
 
     def copy(self, to: Place, source: Place, shape: Sequence[int], to_strides: Sequence[int], strides: Sequence[int]) -> None:
@@ -284,6 +298,10 @@ def _common_dtype(code: Code, types: dict[int, Any]) -> np.dtype:
     return np.dtype(float)
 
 
+def _whole_vectors(size: int) -> int:
+    return -(-max(size, 1) // 8) * 8
+
+
 def contiguous(shape: Sequence[int]) -> list[int]:
     """The strides of a row-major array, in elements."""
     return [math.prod(shape[k + 1 :]) for k in range(len(shape))]
@@ -296,31 +314,40 @@ def repeating(shape: Sequence[int], larger: Sequence[int]) -> list[int]:
 
 
 # ## The layout, checked
-# The machine trusts the table: a place out of range would corrupt memory. So every row is checked when it is made.
-def check_row(row: Sequence[int], sizes: Sequence[int]) -> None:
-    """Raise AssertionError unless all that a row touches lies within the bases, which have these sizes."""
-    family, n0, n1, n2, rest = row[0], row[2], row[3], row[4], row[REST:]
+# The machine trusts the table: a place out of range would corrupt memory. So every row is checked when the table is made, all rows of
+# a family at once.
+def check_table(table: np.ndarray, sizes: Sequence[int]) -> None:
+    """Raise AssertionError unless all that the rows touch lies within the bases, which have these sizes."""
+    for family in np.unique(table[:, 0]):
+        rows = table[table[:, 0] == family]
+        for k, (shape, strides) in enumerate(_touched(family, rows.T)):
+            base, low = rows[:, RESULT + 2 * k], rows[:, RESULT + 2 * k + 1]
+            high, empty = low, np.zeros(len(rows), bool)
+            for n, step in zip(shape, strides, strict=True):
+                last = (n - 1) * step
+                low, high, empty = low + np.minimum(last, 0), high + np.maximum(last, 0), empty | (n == 0)
+            good = empty | (0 <= low) & (high < np.take(sizes, base))
+            assert np.all(good), f"a row of the table is out of range: {rows[~good][0].tolist()}, with bases of {list(sizes)}"
+
+
+def _touched(family: int, columns: np.ndarray) -> list[tuple[Sequence[Any], Sequence[Any]]]:
+    """The shape and the strides of the result and of each operand, each number a column."""
+    function, n0, n1, n2, rest = columns[1], columns[2], columns[3], columns[4], columns[REST:]
     whole = n0 * n1 * n2
-    lengths, one = row[SECOND : SECOND + 4], [1]
-    touched: list[tuple[Sequence[int], Sequence[int]]] = {
+    lengths, one = columns[SECOND : SECOND + 4], [1]
+    touched: dict[int, Callable[[], Any]] = {
         UNARY: lambda: [([n0], one), ([n0], one)],
         BINARY: lambda: [([n0, n1], [n1, 1]), ([n0, n1], rest[:2]), ([n0, n1], rest[2:4])],
         MULTIPLY_ADD: lambda: [([n0, n1], [n1, 1]), *(([n0, n1], rest[k : k + 2]) for k in (0, 2, 4))],
         WHERE: lambda: [([n0], one)] * 4,
-        REDUCE: lambda: [([whole if REDUCTIONS[row[1]] in AS_LONG else n0 * n2], one), ([whole], one)],
+        REDUCE: lambda: [([np.where(np.isin(function, AS_LONG), whole, n0 * n2)], one), ([whole], one)],
         GATHER: lambda: [([n0 * n2], one), ([n0, n1, n2], [*rest[:2], 1]), ([n0], one)],
         SCATTER: lambda: [([n0, n1, n2], [*rest[:2], 1]), ([n0 * n2], one), ([n0], one)],
-        COPY: lambda: [(lengths, row[SECOND + 4 : SECOND + 8]), (lengths, row[SECOND + 8 : SECOND + 12])],
+        COPY: lambda: [(lengths, columns[SECOND + 4 : SECOND + 8]), (lengths, columns[SECOND + 8 : SECOND + 12])],
         FILL: lambda: [([n0], one)],
         SOLVE: lambda: [([n0, n1], [n1, 1]), ([n0, n0], [n0, 1]), ([n0, n1], [n1, 1]), ([n0, rest[1]], [rest[1], 1])],
         DETERMINANT: lambda: [([1], one), ([n0, n0], [n0, 1]), ([n0, n1], [n1, 1])],
         CHOLESKY: lambda: [([n0, n0], [n0, 1]), ([n0, n0], [n0, 1]), ([n0, n1], [n1, 1])],
         PRODUCT: lambda: [([n0 * n2], one), ([n0 * n1], one), ([n1 * n2], one), ([n0, n2], rest[1:3])],
-    }[family]()  # type: ignore[assignment]
-    for k, (shape, strides) in enumerate(touched):
-        base, offset = row[RESULT + 2 * k : RESULT + 2 * k + 2]
-        if 0 in shape:
-            continue
-        steps = [(n - 1) * step for n, step in zip(shape, strides, strict=True)]
-        low, high = offset + sum(min(step, 0) for step in steps), offset + sum(max(step, 0) for step in steps)
-        assert 0 <= low and high < sizes[base], f"a row of the table is out of range: {list(row)}, with bases of {list(sizes)}"
+    }
+    return touched[family]()

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from ..autodiff.blocks import item
+from ..autodiff.operations.elementwise import add, divide, multiply, subtract
 from ..autodiff.operations.reductions import sum_
 from ..autodiff.operations.shapes import broadcast_to_, full_like, reshape_
 from .association import associations
 from .blocks import equal_rows, inline_checkpoints, merge_maps, sums_of_rows
-from .code import Bundle, Code, Instruction, rewritten, types_of
+from .code import Bundle, Code, Instruction, renamed, rewritten, types_of
 from .fusion import broadcasts, constant_factors, double_transpositions, multiply_adds, scaled_products, transposed_products
 
 Pass = Callable[[Code], Code]
@@ -30,8 +31,8 @@ def in_bodies(transform: Pass) -> Pass:
     """The same pass, in the bodies of blocks too."""
 
     def everywhere(code: Code) -> Code:
-        inner = tuple(i if i.body is None else i._replace(body=everywhere(i.body)) for i in code.instructions)
-        return transform(code._replace(instructions=inner))
+        inner = [i if i.body is None else i._replace(body=everywhere(i.body)) for i in code.instructions]
+        return transform(code._replace(instructions=tuple(inner)))
 
     everywhere.__name__ = transform.__name__
     return everywhere
@@ -62,8 +63,9 @@ def dead_code(code: Code) -> Code:
 def _narrowed(block: Instruction, numbers: list[int]) -> Instruction:
     """A block that has only these of its results, and takes only the operands that these need."""
     assert block.body is not None
-    body = dead_code(block.body._replace(outputs=tuple(block.body.outputs[k] for k in numbers)))
-    needed = {slot for i in body.instructions for slot in i.operands} | set(body.outputs)
+    all_taken = len(numbers) == len(block.body.outputs)
+    body = block.body if all_taken else dead_code(block.body._replace(outputs=tuple(block.body.outputs[k] for k in numbers)))
+    needed = set(body.outputs).union(*(i.operands for i in body.instructions))
     given = list(zip((*body.inputs, *body.captured), block.operands, strict=True))
     operands = tuple(operand for slot, operand in given if slot in needed)
     body = body._replace(inputs={s: t for s, t in body.inputs.items() if s in needed},
@@ -86,22 +88,23 @@ def common_subexpressions(code: Code) -> Code:
     seen: dict[Any, int] = {}
     kept = []
     for slot, x in code.constants.items():
-        key = _fingerprint(x)
-        replacement |= {slot: seen[key]} if key in seen else {}
-        seen.setdefault(key, slot)
-    for instruction in code.instructions:
-        operands = tuple(replacement.get(slot, slot) for slot in instruction.operands)
-        params = repr(instruction.params) if instruction.params else ""
-        key = (instruction.operation, operands, params) if instruction.body is None else instruction.slot
-        if key in seen:
-            replacement[instruction.slot] = seen[key]
+        first = seen.setdefault(_fingerprint(x), slot)
+        if first != slot:
+            replacement[slot] = first
+    for i in code.instructions:
+        i = renamed(i, replacement)
+        key = (i.operation, i.operands, repr(i.params) if i.params else "") if i.body is None else i.slot
+        first = seen.setdefault(key, i.slot)
+        if first != i.slot:
+            replacement[i.slot] = first
         else:
-            seen[key] = instruction.slot
-            kept.append(instruction)
+            kept.append(i)
     return rewritten(code, replacement, kept)
 
 
 def _fingerprint(x: Any) -> Any:
+    if type(x) is float:
+        return repr(x)  # which tells -0.0 from 0.0
     array = np.asarray(x)
     return (type(x).__name__, array.dtype.str, array.shape, array.tobytes())
 
@@ -114,7 +117,7 @@ def constant_folding(code: Code) -> Code:
     for i in code.instructions:
         if i.operation is full_like:
             constants[i.slot] = np.full(i.type.shape, i.params["fill_value"], i.params["dtype"])  # type: ignore[union-attr]
-        elif i.body is None and i.operands and all(slot in constants for slot in i.operands):
+        elif i.body is None and i.operands and constants.keys() >= set(i.operands):
             constants[i.slot] = i.operation.forward(*(constants[slot] for slot in i.operands), **i.params)
         else:
             kept.append(i)
@@ -130,9 +133,8 @@ def algebra(code: Code) -> Code:
     replacement: dict[int, int] = {}
     kept = []
     for i in code.instructions:
-        operands = tuple(replacement.get(slot, slot) for slot in i.operands)
-        candidates = operands if i.operation.name in _NEUTRAL or i.operation in _SHAPING else ()
-        same = next((slot for slot in candidates if _changes_nothing(i, slot, operands, code.constants, types)), None)
+        i = renamed(i, replacement)
+        same = _unchanged(i, code.constants, types) if i.operation in _NEUTRAL or i.operation in _SHAPING else None
         if same is None:
             kept.append(i)
         else:
@@ -141,26 +143,28 @@ def algebra(code: Code) -> Code:
 
 
 _SHAPING = {reshape_, broadcast_to_, sum_}
-_NEUTRAL = {"multiply": (1, (0, 1)), "add": (0, (0, 1)), "subtract": (0, (1,)), "divide": (1, (1,))}
+_NEUTRAL = {multiply: (1, (0, 1)), add: (0, (0, 1)), subtract: (0, (1,)), divide: (1, (1,))}
 
 
-def _changes_nothing(i: Instruction, slot: int, operands: tuple[int, ...], constants: dict[int, Any], types: dict[int, Any]) -> bool:
-    """Whether the result is the operand in this slot."""
-    if types[slot] != i.type or slot in constants:
-        return False
-    if i.operation in (reshape_, broadcast_to_) or (i.operation is sum_ and (i.params["keepdims"] or not i.params["axis"])):
-        return True
-    if i.operation.name not in _NEUTRAL or len(operands) != 2:
-        return False
-    neutral, places = _NEUTRAL[i.operation.name]
-    others = [operands[k] for k in places if operands[1 - k] == slot and operands[k] in constants]
-    return any(np.all(np.asarray(constants[other]) == neutral) for other in others)
+def _unchanged(i: Instruction, constants: dict[int, Any], types: dict[int, Any]) -> int | None:
+    """The operand that the result is, if it is one."""
+    if i.operation in _NEUTRAL:
+        neutral, places = _NEUTRAL[i.operation]
+        candidates = [i.operands[1 - k] for k in places if i.operands[k] in constants and _is_all(constants[i.operands[k]], neutral)]
+    else:
+        candidates = [i.operands[0]] if i.operation is not sum_ or i.params["keepdims"] or not i.params["axis"] else []
+    return next((slot for slot in candidates if types[slot] == i.type and slot not in constants), None)
+
+
+def _is_all(x: Any, number: int) -> bool:
+    """Whether a constant is this number, everywhere."""
+    return x == number if type(x) is float else bool(np.all(np.equal(x, number)))
 
 
 # Some passes make work for others: what is transposed in a product leaves its transposition without a user, and those that ask
 # whether something is used once mustn't count users that are dead.
 PASSES: tuple[Pass, ...] = tuple(map(in_bodies, (
-    dead_code, equal_rows, constant_folding, algebra, common_subexpressions, merge_maps, common_subexpressions, dead_code,
+    equal_rows, constant_folding, merge_maps, algebra, common_subexpressions, dead_code,
     double_transpositions, transposed_products, broadcasts, constant_factors, algebra, dead_code,
     scaled_products, associations, multiply_adds, common_subexpressions, sums_of_rows, inline_checkpoints, dead_code,
 )))  # fmt: skip

@@ -7,10 +7,12 @@ stands for any value of its shape, and whatever would depend on the value itself
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,9 +62,24 @@ def trace(f: Callable[..., Any], *args: Any, static_argnames: Sequence[str] = ()
         return f(*tree.unflatten(structure, [values[i] for i in range(len(leaves))]))
 
     lines: dict[int, str] = {}
-    with tracing(functools.partial(note_line, lines)):
-        graph = run(on_dynamic, [tensor(data_of(leaves[i])) for i in dynamic])
-    return Program(graph, [names[i] for i in dynamic], structure, static, lines)
+    with collector_paused():
+        with tracing(functools.partial(note_line, lines)):
+            graph = run(on_dynamic, [tensor(data_of(leaves[i])) for i in dynamic])
+        return Program(graph, [names[i] for i in dynamic], structure, static, lines)
+
+
+# A long trace makes millions of small objects, without a cycle among them. Python's collector of cycles walks over all that live,
+# again and again as they grow in number, which would take longer than the trace itself.
+@contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """While this lasts, only what is in a cycle stays in memory for nothing."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 def _static(f: Callable[..., Any], args: Sequence[Any], leaves: Sequence[Any], names: Sequence[str]) -> dict[int, Any]:
