@@ -378,3 +378,19 @@ def test_an_example_that_happens_to_be_singular_is_no_error():
     np.testing.assert_allclose(tm.trace(newton_step, x)(x + 1), newton_step(x + 1), rtol=1e-14)
     with pytest.raises(np.linalg.LinAlgError):
         tm.trace(np.linalg.inv, np.eye(2))(np.ones((2, 2)))
+
+
+CONSTANT = np.array([1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize("f", [
+    lambda c: tm.vjp(tm.vmap(np.sin), CONSTANT)[1](c * np.ones(3))[0],
+    lambda c: tm.grad(lambda x: np.sum(tm.vmap(np.sin)(x) ** 2))(CONSTANT) * c,
+    lambda c: tm.value_and_grad(lambda x: np.sum(tm.vmap(np.sin)(x) ** 2))(CONSTANT)[0] * c,
+    lambda c: tm.hessian(lambda x: np.sum(tm.vmap(np.sin)(x) ** 2))(CONSTANT) * c,
+    lambda c: tm.jacobian(lambda x: tm.vmap(tm.vmap(np.sin))(x[None] * CONSTANT[:, None]))(CONSTANT) * c,
+    lambda c: tm.vmap(lambda row: tm.grad(lambda x: np.sum(tm.vmap(np.sin)(x) ** 2))(CONSTANT) * row)(c * CONSTANT),
+])  # fmt: skip
+def test_the_derivative_of_a_map_by_a_constant(f):
+    """Under a trace one row of a map is run for all; no derivative may take its value for theirs."""
+    np.testing.assert_allclose(tm.trace(f, 2.0)(2.0), f(2.0), rtol=1e-14)

@@ -34,7 +34,7 @@ import numpy as np
 
 from . import tree
 from .reverse import sweep
-from .tensor import NotAnalytic, Operation, Tensor, data_of, is_tracing, now, operation, own, tensor
+from .tensor import BEFORE_ALL, NotAnalytic, Operation, Tensor, data_of, is_tracing, now, operation, own, tensor
 
 
 class Graph(NamedTuple):
@@ -158,7 +158,10 @@ def block(f: Callable[..., Any], length: int | None, arguments: Sequence[Any], f
     if not any(type(x) is Tensor for x in inputs):
         return tree.unflatten(graph.structure, outputs)
     made = Block(f, length, list(inputs[len(arguments) :]), graph if symbolic else None)
-    bundle = Tensor(tuple(outputs), made, inputs, {}, min(x.oldest for x in inputs if type(x) is Tensor))
+    # One row's values are not the others': of what depends on them nothing is known before the program runs. It counts as older than
+    # anything, so that a derivative around it, even by a constant, is recorded too.
+    oldest = BEFORE_ALL if symbolic and length is not None else min(x.oldest for x in inputs if type(x) is Tensor)
+    bundle = Tensor(tuple(outputs), made, inputs, {}, oldest)
     items = [y if length is None and type(y) is not Tensor else item(bundle, index=k) for k, y in enumerate(graph.outputs)]
     return tree.unflatten(graph.structure, items)
 

@@ -39,7 +39,7 @@ import numpy as np
 now: Callable[[], int] = itertools.count().__next__
 """The time. Each call is a tick: the number is larger than every earlier index and smaller than every later one."""
 
-NEVER = float("inf")  # larger than any index: where a minimum of indices starts
+NEVER, BEFORE_ALL = float("inf"), -1  # larger than any index, where a minimum of indices starts; and smaller than any
 
 SCALARS = (bool, int, float, complex)
 """Python's own numbers are *weak*: they take the dtype of their neighbours, so a float32 array times 2.0 stays float32."""
