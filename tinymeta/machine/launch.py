@@ -129,7 +129,7 @@ class Launch:
     def __call__(self, slots: dict[int, Any]) -> None:
         compiled = machine(self.dtype)
         memory = self.memory([slots[slot] for slot in self.reads])
-        addresses = np.array([compiled.address_of(x.reshape(-1)) for x in memory], np.int64)
+        addresses = np.array([compiled.address_of(x.ravel()) for x in memory], np.int64)
         self.run(compiled, memory, addresses)
         for (slot, t), y in zip(self.results.items(), memory[len(memory) - len(self.results) :], strict=True):
             slots[slot] = y.item() if t.weak else y.astype(t.dtype, copy=False)
@@ -166,9 +166,8 @@ class Launch:
         while (stage := compiled.launch(arena, stages, self.table, bases, addresses, mailbox, stage)) != compiled.FINISHED:
             while mailbox[INSIDE]:
                 time.sleep(0)  # lets the others have Python's lock
-        for end, (error, message) in ERRORS.items():
-            if mailbox[BAD + end]:
-                raise error(message)
+        if mailbox[BAD : BAD + 8].any():
+            raise next(error(message) for end, (error, message) in ERRORS.items() if mailbox[BAD + end])
 
 
 def _sum_of_portions(base: int, count: int, size: int) -> list[int]:
@@ -190,7 +189,7 @@ def memory_of(lowered: Lowered, given: Sequence[Any]) -> list[np.ndarray]:
 def run_table(table: np.ndarray, memory: Sequence[np.ndarray], times: int = 1) -> None:
     """Run some rows of a table, so many times."""
     compiled, count = machine(memory[0].dtype), len(memory)
-    addresses = np.array([compiled.address_of(x.reshape(-1)) for x in memory], np.int64)
+    addresses = np.array([compiled.address_of(x.ravel()) for x in memory], np.int64)
     places, stage = np.array([(k, 0, 0, 0) for k in range(count)]), np.array([[0, len(table), 0, count, times, times, 0, 0]])
     compiled.launch(memory[0], stage, table, places, addresses, np.zeros(FIELDS, np.int64), 0)
 

@@ -10,6 +10,8 @@ watch it, in compiled code and without Python's lock, and take part. When the ro
 everybody has left, the next stage can be written. `threads` has the mailbox's fields, and wakes the helpers up.
 """
 
+import sys
+
 import numpy as np
 from llvmlite import ir
 from numba import carray
@@ -77,6 +79,20 @@ def look_at(typingctx, counters, which):
         return builder.load_atomic(address, "seq_cst", 8, typ=ir.IntType(64))
 
     return types.int64(counters, types.int64), emit
+
+
+# A thread that has to wait looks again and again, and between its looks lets others have the processor, if there are any that want it: on a
+# busy machine, what it waits for may be one of them.
+LOOKS = 200  # from one such offer to the next
+has_yield = sys.platform != "win32"
+sched_yield = types.ExternalFunction("sched_yield", types.int32()) if has_yield else None
+
+
+@inner
+def pause(looks):
+    if has_yield:
+        if looks % LOOKS == 0:
+            sched_yield()
 
 
 # ## Addresses
@@ -160,9 +176,10 @@ def launch(W, stages, table, places, memory, mailbox, first):
 @inner
 def everybody_has_left(mailbox):
     """Wait for the helpers, not in Python, where one thread would stand in the other's way; but not for ever."""
-    for _ in range(PATIENCE):
+    for looks in range(1, PATIENCE):
         if look_at(mailbox, INSIDE) == 0:
             return True
+        pause(looks)
     return False
 
 
@@ -173,6 +190,7 @@ def attend(W, mailbox, patience):
     seen, looks, fits = 0, 0, True
     while looks < patience and fits:
         looks += 1
+        pause(looks)
         if look_at(mailbox, OPEN) not in (0, seen):
             add_to(mailbox, INSIDE, 1)
             seen = look_at(mailbox, OPEN)  # it may have been closed meanwhile; as long as somebody is inside, it isn't opened again

@@ -28,10 +28,16 @@ SERIAL, TABLE, TABLE_LENGTH, PLACES, BASES, MEMORY, MEMORIES, LENGTH, PORTION, A
 FIELDS = 64
 
 
+@functools.cache
+def processors() -> int:
+    """How many processors there are for this process."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def thread_count() -> int:
     """How many threads share the rows of a map."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, int(os.environ.get("TINYMETA_THREADS", available)))
+    wanted = os.environ.get("TINYMETA_THREADS")
+    return max(1, int(wanted)) if wanted else processors()
 
 
 class Crew:
