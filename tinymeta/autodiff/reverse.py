@@ -39,19 +39,19 @@ def between(outputs: Sequence[Tensor], inputs: Sequence[Tensor], partial: bool =
     reached = {x.index for x in inputs}
     ends = reached.copy() if partial else ()
     first = min(reached, default=NEVER)
-    seen: dict[int, Tensor] = {}
-    waiting = [x for x in outputs if x.index >= first]
-    while waiting:
-        node = waiting.pop()
-        if node.index not in seen:
-            seen[node.index] = node
-            if node.index not in ends:
-                waiting += [x for x in node.inputs if type(x) is Tensor and x.index >= first]
+    seen = {x.index: x for x in outputs if x.index >= first}
+    waiting = list(seen.values())
+    for node in waiting:  # it grows on the way
+        if node.index not in ends:
+            for x in node.inputs:
+                if type(x) is Tensor and x.index >= first and x.index not in seen:
+                    seen[x.index] = x
+                    waiting.append(x)
     found = []
     for index in sorted(seen):
         node = seen[index]
         wanted = [type(x) is Tensor and x.index in reached for x in node.inputs]
-        if not (any(wanted) and index not in ends and _leads_on(node)):
+        if not (True in wanted and index not in ends and _leads_on(node)):
             wanted = []  # the way ends here
         if wanted or index in reached:
             reached.add(index)
@@ -106,10 +106,11 @@ def steps(
 def _apply_rule(node: Tensor, c_bar: Any, wanted: list[bool], bars: dict[int, Any], record: bool) -> None:
     r"""One step of the sweep: $\bar c$ becomes a term of the cotangent of each input that leads on."""
     assert node.op is not None
-    c, inputs = (node, node.inputs) if record else (node.data, [data_of(x) for x in node.inputs])
+    c, inputs = (node, node.inputs) if record else (node.data, [x.data if type(x) is Tensor else x for x in node.inputs])
     for x, want, x_bar in zip(node.inputs, wanted, node.op.pull(c_bar, c, inputs, node.params, wanted), strict=True):
         if want:
-            x_bar = x_bar() if callable(x_bar) else x_bar
+            if callable(x_bar):
+                x_bar = x_bar()
             if x_bar is not None:
                 _add(bars, x, x_bar if type(x_bar) is dict else fit(x_bar, x, node.op.name))
 
@@ -134,6 +135,8 @@ def _add(bars: dict[int, Any], x: Tensor, x_bar: Any) -> None:
 # to real: in the complex step the imaginary part is the derivative.)
 def fit(x_bar: Any, x: Tensor, name: str) -> Any:
     """Bring a cotangent to the shape and dtype of the input it belongs to."""
+    if type(x_bar) is type(x.data) is np.ndarray and x_bar.shape == x.data.shape and x_bar.dtype == x.data.dtype:
+        return x_bar  # nearly always, so it is asked first
     if type(x_bar) is not np.ndarray and type(x_bar) is not Tensor:
         x_bar = np.asarray(x_bar)
     shape, dtype = x.shape, x.dtype
