@@ -144,9 +144,9 @@ def fit(x_bar: Any, x: Tensor, name: str) -> Any:
         repeated = repeated_axes(shape, x_bar.shape)
         if repeated is None:
             raise ValueError(f"the rule of {name} returned a cotangent of shape {x_bar.shape} for an input of shape {shape}")
-        x_bar = np.sum(x_bar, axis=repeated, keepdims=x_bar.ndim == len(shape))
+        x_bar = np.add.reduce(x_bar, axis=repeated, keepdims=x_bar.ndim == len(shape))
         if x_bar.shape != shape:
-            x_bar = np.reshape(x_bar, shape)
+            x_bar = x_bar.reshape(shape)
     if x_bar.dtype != dtype and x_bar.dtype.kind != "c":
         x_bar = x_bar.astype(dtype)
     return x_bar
