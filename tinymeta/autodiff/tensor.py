@@ -271,7 +271,7 @@ class Tensor:
 
     @property
     def ndim(self) -> int:
-        return len(self.shape)
+        return self.data.ndim if type(self.data) is np.ndarray else np.ndim(self.data)
 
     @property
     def size(self) -> int:
