@@ -51,11 +51,11 @@ def between(outputs: Sequence[Tensor], inputs: Sequence[Tensor], partial: bool =
     for index in sorted(seen):
         node = seen[index]
         wanted = [type(x) is Tensor and x.index in reached for x in node.inputs]
-        if not (True in wanted and index not in ends and _leads_on(node)):
-            wanted = []  # the way ends here
-        if wanted or index in reached:
+        if True in wanted and index not in ends and _leads_on(node):
             reached.add(index)
             found.append((node, wanted))
+        elif index in reached:
+            found.append((node, []))  # the way ends here
     return found
 
 
@@ -93,7 +93,7 @@ def steps(
     reached = {node.index for node, _ in way}
     for output, cotangent in zip(outputs, cotangents, strict=True):
         if output.index in reached:
-            _add(bars, output, cotangent)
+            bars[output.index] = cotangent if output.index not in bars else _sum(bars[output.index], cotangent)
     asked = {x.index for x in inputs}
     while way:
         node, wanted = way.pop()
@@ -105,25 +105,23 @@ def steps(
 
 def _apply_rule(node: Tensor, c_bar: Any, wanted: list[bool], bars: dict[int, Any], record: bool) -> None:
     r"""One step of the sweep: $\bar c$ becomes a term of the cotangent of each input that leads on."""
-    assert node.op is not None
+    op: Any = node.op
     c, inputs = (node, node.inputs) if record else (node.data, [x.data if type(x) is Tensor else x for x in node.inputs])
-    for x, want, x_bar in zip(node.inputs, wanted, node.op.pull(c_bar, c, inputs, node.params, wanted), strict=True):
+    for x, want, x_bar in zip(node.inputs, wanted, op.pull(c_bar, c, inputs, node.params, wanted), strict=True):
         if want:
             if callable(x_bar):
                 x_bar = x_bar()
             if x_bar is not None:
-                _add(bars, x, x_bar if type(x_bar) is dict else fit(x_bar, x, node.op.name))
+                if type(x_bar) is not dict:
+                    x_bar = fit(x_bar, x, op.name)
+                bars[x.index] = x_bar if x.index not in bars else _sum(bars[x.index], x_bar)
 
 
-def _add(bars: dict[int, Any], x: Tensor, x_bar: Any) -> None:
+def _sum(mine: Any, x_bar: Any) -> Any:
     """Cotangents of the same node add up; those of a block's bundle (a dict: see `blocks`), output by output."""
-    if x.index not in bars:
-        bars[x.index] = x_bar
-    elif type(x_bar) is dict:
-        mine = bars[x.index]
-        bars[x.index] = mine | {i: mine[i] + bar if i in mine else bar for i, bar in x_bar.items()}
-    else:
-        bars[x.index] = bars[x.index] + x_bar
+    if type(x_bar) is dict:
+        return mine | {i: mine[i] + bar if i in mine else bar for i, bar in x_bar.items()}
+    return mine + x_bar
 
 
 # ## The adjoint of broadcasting
