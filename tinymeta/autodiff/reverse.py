@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from .tensor import NEVER, Tensor, data_of
+from .tensor import NEVER, Tensor
 
 
 def between(outputs: Sequence[Tensor], inputs: Sequence[Tensor], partial: bool = False) -> list[tuple[Tensor, list[bool]]]:
