@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from .tensor import NEVER, Tensor, data_of
+from .tensor import NEVER, Tensor
 
 
 def between(outputs: Sequence[Tensor], inputs: Sequence[Tensor], partial: bool = False) -> list[tuple[Tensor, list[bool]]]:
@@ -39,23 +39,23 @@ def between(outputs: Sequence[Tensor], inputs: Sequence[Tensor], partial: bool =
     reached = {x.index for x in inputs}
     ends = reached.copy() if partial else ()
     first = min(reached, default=NEVER)
-    seen: dict[int, Tensor] = {}
-    waiting = [x for x in outputs if x.index >= first]
-    while waiting:
-        node = waiting.pop()
-        if node.index not in seen:
-            seen[node.index] = node
-            if node.index not in ends:
-                waiting += [x for x in node.inputs if type(x) is Tensor and x.index >= first]
+    seen = {x.index: x for x in outputs if x.index >= first}
+    waiting = list(seen.values())
+    for node in waiting:  # it grows on the way
+        if node.index not in ends:
+            for x in node.inputs:
+                if type(x) is Tensor and x.index >= first and x.index not in seen:
+                    seen[x.index] = x
+                    waiting.append(x)
     found = []
     for index in sorted(seen):
         node = seen[index]
         wanted = [type(x) is Tensor and x.index in reached for x in node.inputs]
-        if not (any(wanted) and index not in ends and _leads_on(node)):
-            wanted = []  # the way ends here
-        if wanted or index in reached:
+        if True in wanted and index not in ends and _leads_on(node):
             reached.add(index)
             found.append((node, wanted))
+        elif index in reached:
+            found.append((node, []))  # the way ends here
     return found
 
 
@@ -93,7 +93,7 @@ def steps(
     reached = {node.index for node, _ in way}
     for output, cotangent in zip(outputs, cotangents, strict=True):
         if output.index in reached:
-            _add(bars, output, cotangent)
+            bars[output.index] = cotangent if output.index not in bars else _sum(bars[output.index], cotangent)
     asked = {x.index for x in inputs}
     while way:
         node, wanted = way.pop()
@@ -105,24 +105,24 @@ def steps(
 
 def _apply_rule(node: Tensor, c_bar: Any, wanted: list[bool], bars: dict[int, Any], record: bool) -> None:
     r"""One step of the sweep: $\bar c$ becomes a term of the cotangent of each input that leads on."""
-    assert node.op is not None
-    c, inputs = (node, node.inputs) if record else (node.data, [data_of(x) for x in node.inputs])
-    for x, want, x_bar in zip(node.inputs, wanted, node.op.pull(c_bar, c, inputs, node.params, wanted), strict=True):
+    op: Any = node.op
+    c, inputs = (node, node.inputs) if record else (node.data, [x.data if type(x) is Tensor else x for x in node.inputs])
+    terms = op.pull(c_bar, c, inputs, node.params, wanted)  # one for each input
+    for x, want, x_bar in zip(node.inputs, wanted, terms):  # noqa: B905 - `strict` takes longer than the rest of the line
         if want:
-            x_bar = x_bar() if callable(x_bar) else x_bar
+            if callable(x_bar):
+                x_bar = x_bar()
             if x_bar is not None:
-                _add(bars, x, x_bar if type(x_bar) is dict else fit(x_bar, x, node.op.name))
+                if type(x_bar) is not dict:
+                    x_bar = fit(x_bar, x, op.name)
+                bars[x.index] = x_bar if x.index not in bars else _sum(bars[x.index], x_bar)
 
 
-def _add(bars: dict[int, Any], x: Tensor, x_bar: Any) -> None:
+def _sum(mine: Any, x_bar: Any) -> Any:
     """Cotangents of the same node add up; those of a block's bundle (a dict: see `blocks`), output by output."""
-    if x.index not in bars:
-        bars[x.index] = x_bar
-    elif type(x_bar) is dict:
-        mine = bars[x.index]
-        bars[x.index] = mine | {i: mine[i] + bar if i in mine else bar for i, bar in x_bar.items()}
-    else:
-        bars[x.index] = bars[x.index] + x_bar
+    if type(x_bar) is dict:
+        return mine | {i: mine[i] + bar if i in mine else bar for i, bar in x_bar.items()}
+    return mine + x_bar
 
 
 # ## The adjoint of broadcasting
@@ -134,6 +134,8 @@ def _add(bars: dict[int, Any], x: Tensor, x_bar: Any) -> None:
 # to real: in the complex step the imaginary part is the derivative.)
 def fit(x_bar: Any, x: Tensor, name: str) -> Any:
     """Bring a cotangent to the shape and dtype of the input it belongs to."""
+    if type(x_bar) is type(x.data) is np.ndarray and x_bar.shape == x.data.shape and x_bar.dtype == x.data.dtype:
+        return x_bar  # nearly always, so it is asked first
     if type(x_bar) is not np.ndarray and type(x_bar) is not Tensor:
         x_bar = np.asarray(x_bar)
     shape, dtype = x.shape, x.dtype
@@ -141,9 +143,9 @@ def fit(x_bar: Any, x: Tensor, name: str) -> Any:
         repeated = repeated_axes(shape, x_bar.shape)
         if repeated is None:
             raise ValueError(f"the rule of {name} returned a cotangent of shape {x_bar.shape} for an input of shape {shape}")
-        x_bar = np.sum(x_bar, axis=repeated, keepdims=x_bar.ndim == len(shape))
+        x_bar = np.add.reduce(x_bar, axis=repeated, keepdims=x_bar.ndim == len(shape))
         if x_bar.shape != shape:
-            x_bar = np.reshape(x_bar, shape)
+            x_bar = x_bar.reshape(shape)
     if x_bar.dtype != dtype and x_bar.dtype.kind != "c":
         x_bar = x_bar.astype(dtype)
     return x_bar

@@ -276,7 +276,7 @@ class Tensor:
 
     @property
     def ndim(self) -> int:
-        return len(self.shape)
+        return self.data.ndim if type(self.data) is np.ndarray else np.ndim(self.data)
 
     @property
     def size(self) -> int:
@@ -380,14 +380,6 @@ class Tensor:
         squared = type(exponent) in (int, float) and exponent == 2
         return OPERATIONS[np.square](self) if squared else OPERATIONS[np.power](self, exponent)
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        if hasattr(np.ndarray, name):
-            raise AttributeError(f"a Tensor has no .{name}: compose it from NumPy functions, or, where no gradient "
-                                 f"is wanted, write t.value.{name}")  # fmt: skip
-        raise AttributeError(f"a Tensor has no attribute {name!r}")
-
 
 def tensor(value: Any) -> Tensor:
     """A leaf: a Tensor that holds its own read-only copy of a value.
@@ -446,6 +438,23 @@ def _give_operators() -> None:
 
 
 _give_operators()
+
+
+# A `__getattr__` could say this too, but with one Python looks up *every* attribute the slow way, and nodes are little but attributes.
+class _Missing:
+    """In the place of an attribute that arrays have and Tensors don't: an error that says what to do instead."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, tensor: Any, owner: Any = None) -> Any:
+        raise AttributeError(f"a Tensor has no .{self.name}: compose it from NumPy functions, or, where no gradient "
+                             f"is wanted, write t.value.{self.name}")  # fmt: skip
+
+
+for _name in dir(np.ndarray):
+    if not (_name.startswith("__") or hasattr(Tensor, _name)):
+        setattr(Tensor, _name, _Missing(_name))
 
 
 # ## Messages

@@ -61,12 +61,16 @@ def flatten(tree: Any) -> tuple[list[Any], Structure]:
     >>> flatten({"W": 1.0, "b": (2.0, None)})[0]
     [1.0, 2.0]
     """
+    leaves: list[Any] = []
+    return leaves, _flatten(tree, leaves)
+
+
+def _flatten(tree: Any, leaves: list[Any]) -> Structure:
     found = children(tree)
     if found is None:
-        return [tree], LEAF
-    parts = [flatten(child) for child in found[1]]
-    leaves = [leaf for part, _ in parts for leaf in part]
-    return leaves, Structure(type(tree), found[0], tuple(structure for _, structure in parts))
+        leaves.append(tree)
+        return LEAF
+    return Structure(type(tree), found[0], tuple([_flatten(child, leaves) for child in found[1]]))
 
 
 def unflatten(structure: Structure, leaves: Iterable[Any]) -> Any:
@@ -83,7 +87,7 @@ def _unflatten(structure: Structure, leaves: Iterator[Any]) -> Any:
     kind, keys, parts = structure
     if kind is None:
         return next(leaves)
-    built = [_unflatten(part, leaves) for part in parts]
+    built = [next(leaves) if part is LEAF else _unflatten(part, leaves) for part in parts]
     if issubclass(kind, dict):
         return dict(zip(keys, built, strict=True))
     if kind is type(None):

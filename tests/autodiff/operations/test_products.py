@@ -22,9 +22,31 @@ def shapes_id(shapes):
 @pytest.mark.parametrize("shapes", [
     ((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 4)), ((2, 3), (3, 4)), ((5, 2, 3), (3,)), ((3,), (5, 3, 4)), ((5, 2, 3), (3, 4)),
     ((2, 3), (5, 3, 4)), ((5, 2, 3), (5, 3, 4)), ((1, 2, 3), (5, 3, 4)), ((2, 1, 2, 3), (5, 3, 1)), ((1, 1), (1, 1)),
+    ((2, 1), (1, 4)), ((5, 2, 1), (1, 4)), ((2, 1), (5, 1, 4)), ((2, 1, 2, 1), (5, 1, 3)),
 ], ids=shapes_id)  # fmt: skip
 def test_matmul(shapes):
     holds(np.matmul, *(normal(*shape) for shape in shapes))
+
+
+@pytest.mark.parametrize("shapes", [((2, 1), (2, 4)), ((2, 4), (1, 4))], ids=shapes_id)
+def test_matmul_does_not_broadcast_the_axes_that_it_sums_over(shapes):
+    a, b = (tm.tensor(normal(*shape)) for shape in shapes)
+    with pytest.raises(ValueError, match=r"matmul\(float64.*, float64.*\): "):
+        np.matmul(a, b)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int8, bool, complex])
+def test_a_column_times_a_row_has_the_dtype_of_a_product(dtype):
+    a, b = np.array([[1], [0]], dtype), np.array([[1, 1, 0]], dtype)
+    c = np.matmul(tm.tensor(a), tm.tensor(b)).value
+    assert c.dtype == np.matmul(a, b).dtype
+    np.testing.assert_array_equal(c, np.matmul(a, b))
+
+
+def test_a_column_times_a_row_is_recorded_as_a_product():
+    a, b = tm.tensor(normal(2, 3)), tm.tensor(normal(3, 1))
+    [a_bar] = tm.gradients(np.sum(a @ b), [a])
+    assert a_bar.op.name == "matmul"
 
 
 @pytest.mark.parametrize("f", [np.dot, np.inner], ids=["dot", "inner"])

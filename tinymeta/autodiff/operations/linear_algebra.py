@@ -145,7 +145,7 @@ def vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
     kept = [i for i in range(x.ndim) if i not in axes]
     rows = np.reshape(np.transpose(x, (*kept, *axes)), (*(x.shape[i] for i in kept), -1))
     c = norm(rows, ord, -1)
-    return expand(c, axes, x.ndim) if keepdims else c
+    return expand(c, axes) if keepdims else c
 
 
 @implements(np.linalg.matrix_norm)

@@ -30,10 +30,12 @@ def refuse(name, options):
                         "have no replacement because Tensors are immutable")  # fmt: skip
 
 
-def expand(x, axes, ndim):
+def expand(x, axes):
     """Put the reduced axes back, with length 1."""
-    shape = iter(np.shape(x))
-    return np.reshape(x, tuple(1 if i in axes else next(shape) for i in range(ndim)))
+    shape = list(np.shape(x))
+    for i in axes:
+        shape.insert(i, 1)
+    return np.reshape(x, tuple(shape))
 
 
 # ## Sum
@@ -45,8 +47,8 @@ def sum_(a, *, axis, keepdims):
 
 @sum_.rule
 def _(c_bar, c, a, *, axis, keepdims):
-    if not keepdims:
-        c_bar = expand(c_bar, axis, np.ndim(a))
+    if not keepdims and len(axis) < np.ndim(a):  # a number is repeated as it is
+        c_bar = expand(c_bar, axis)
     return (np.broadcast_to(c_bar, np.shape(a)),)
 
 
@@ -101,7 +103,7 @@ def prod(a, axis=None, dtype=None, out=None, keepdims=False, **options):
         if len(odd):
             factors = np.concatenate([factors, odd])
     product = factors[0] if len(factors) else np.ones_like(np.sum(factors, axis=0))
-    return expand(product, axes, a.ndim) if _flag(keepdims) else product
+    return expand(product, axes) if _flag(keepdims) else product
 
 
 # ## Maximum and minimum
@@ -122,7 +124,7 @@ def min_(a, *, axis, keepdims):
 @min_.rule
 def _(c_bar, c, a, *, axis, keepdims):
     if not keepdims:
-        c_bar, c = expand(c_bar, axis, np.ndim(a)), expand(c, axis, np.ndim(a))
+        c_bar, c = expand(c_bar, axis), expand(c, axis)
     winners = np.equal(a, c).astype(np.result_type(a))
     return (c_bar * (winners / np.sum(winners, axis=axis, keepdims=True)),)
 
