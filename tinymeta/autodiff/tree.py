@@ -116,7 +116,14 @@ def collect(structure: Structure, tree: Any, leaves: list[Any]) -> bool:
         tree = tuple(tree.values())
     if tree is None:
         return True
-    return len(tree) == len(parts) and all(collect(part, child, leaves) for part, child in zip(parts, tree, strict=True))
+    if len(tree) != len(parts):
+        return False
+    for part, child in zip(parts, tree, strict=True):
+        if part is LEAF:
+            leaves.append(child)
+        elif not collect(part, child, leaves):
+            return False
+    return True
 
 
 def leaves_like(structure: Structure, tree: Any, name: str = "the tree") -> list[Any]:

@@ -28,6 +28,8 @@ from .threads import (
     BAD,
     BASES,
     BYTES,
+    FROM_BACK,
+    FROM_FRONT,
     INSIDE,
     LENGTH,
     MEMORIES,
@@ -118,21 +120,23 @@ def integers_at(address, count):
 
 # ## A thread's part in a stage
 @inner
-def take_part(W, mailbox):
-    """Run portions of the rows in the arena W, until all are taken.
+def take_part(W, mailbox, launching):
+    """Run portions of the rows in the arena W, until all are taken. The thread that launches begins with the first one and the helpers with
+    the last, so each finds most of its portions' sums in its own cache, where it left those of the launch before.
 
     Bases are distances from the arena, in elements. From one row to the next, and from one portion to the next, each moves by its step.
     What moves by portions are sums over rows: each portion has its own, which begins at 0.
     """
     table, length, portion = integers_at(mailbox[TABLE], mailbox[TABLE_LENGTH]), mailbox[LENGTH], mailbox[PORTION]
+    portions = (length + portion - 1) // portion
     places = integers_at(mailbox[PLACES], COLUMNS * mailbox[BASES]).reshape(-1, COLUMNS)
     starts = starts_of(places, integers_at(mailbox[MEMORY], mailbox[MEMORIES]), W.ctypes.data, W.itemsize)
     bases = np.zeros_like(starts)
     while True:
-        number = add_to(mailbox, TAKEN, 1)
-        first = number * portion
-        if first >= length:
+        if add_to(mailbox, TAKEN, 1) >= portions:
             return
+        number = add_to(mailbox, FROM_FRONT, 1) if launching else portions - 1 - add_to(mailbox, FROM_BACK, 1)
+        first = number * portion
         for k in range(1, len(bases)):
             bases[k] = starts[k] + first * places[k, ROW_STEP] + number * places[k, PORTION_STEP]
             fill_row(W, bases[k], 0, places[k, PORTION_STEP])
@@ -161,12 +165,13 @@ def launch(W, stages, table, places, memory, mailbox, first):
         mailbox[TABLE], mailbox[TABLE_LENGTH] = table.ctypes.data + 8 * stage[FROM], stage[TO] - stage[FROM]
         mailbox[PLACES], mailbox[BASES] = places.ctypes.data + 8 * COLUMNS * stage[FIRST_BASE], stage[LAST_BASE] - stage[FIRST_BASE]
         mailbox[MEMORY], mailbox[MEMORIES] = memory.ctypes.data, len(memory)
-        mailbox[LENGTH], mailbox[PORTION], mailbox[TAKEN] = stage[ROWS], stage[ROWS_EACH], 0
+        mailbox[LENGTH], mailbox[PORTION] = stage[ROWS], stage[ROWS_EACH]
+        mailbox[TAKEN] = mailbox[FROM_FRONT] = mailbox[FROM_BACK] = 0
         mailbox[ARENA], mailbox[BYTES] = stage[NEEDED], W.itemsize
         mailbox[SERIAL] += 1
         if stage[SHARED]:
             exchange(mailbox, OPEN, mailbox[SERIAL])
-        take_part(W, mailbox)
+        take_part(W, mailbox, True)
         exchange(mailbox, OPEN, 0)
         if not everybody_has_left(mailbox):
             return number + 1
@@ -196,7 +201,7 @@ def attend(W, mailbox, patience):
             seen = look_at(mailbox, OPEN)  # it may have been closed meanwhile; as long as somebody is inside, it isn't opened again
             fits = mailbox[ARENA] <= len(W) and mailbox[BYTES] == W.itemsize
             if seen != 0 and fits:
-                take_part(W, mailbox)
+                take_part(W, mailbox, False)
             add_to(mailbox, INSIDE, -1)
             looks = 0
     add_to(mailbox, AWAKE, -1)

@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 
 # The fields of a mailbox: first those that several threads write, each in a line of the cache of its own.
-TAKEN, INSIDE, OPEN, AWAKE, BAD = range(0, 40, 8)
-"""How many portions are taken; how many threads are at work; the open stage, or 0; how many are awake; from BAD on, rows that failed."""
-SERIAL, TABLE, TABLE_LENGTH, PLACES, BASES, MEMORY, MEMORIES, LENGTH, PORTION, ARENA, BYTES = range(40, 51)
+TAKEN, INSIDE, OPEN, AWAKE, BAD, FROM_FRONT, FROM_BACK = range(0, 56, 8)
+"""How many portions are taken, and how many of them from the front and from the back; how many threads are at work; the open stage,
+or 0; how many are awake; from BAD on, how many rows ended badly, by the way in which they did."""
+SERIAL, TABLE, TABLE_LENGTH, PLACES, BASES, MEMORY, MEMORIES, LENGTH, PORTION, ARENA, BYTES = range(56, 67)
 """The open stage: where its table, its places and the addresses are, and how many of each; its rows; the arena that it needs."""
-FIELDS = 64
+FIELDS = 72
 
 
 @functools.cache
