@@ -392,4 +392,4 @@ check_4_3(third_derivative)
 # | $J$ | $J$ | `J` | (m, n) |
 # | | $T$, $t$ | `third_derivative(f, x, v)` | (n, n, n), (n,) |
 #
-# **Next:** you now have all that MAML needs. Open `tinymeta/maml.py` and read how a gradient goes through a gradient step.
+# **Next:** you now have all that MAML needs. We put one optimisation inside another, and ask for its derivative.
