@@ -108,7 +108,7 @@ def _small_or_large(x: float) -> str:
 COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "value": ("value", "{:.6g}".format),
     "norm": ("norm", "{:.4g}".format),
-    "angle": ("angle", _small_or_large),
+    "angle": ("degrees", _small_or_large),
     "error": ("error", "{:.1e}".format),
     "exact_error": ("closed form", "{:.1e}".format),
     "hessian_products": ("H products", str),
@@ -122,8 +122,8 @@ def table(rows: Iterable[Row]) -> str:
     """The rows as text, without the columns that are empty.
 
     >>> print(table([Row("MAML", 1.5, 0.25, 0.0, 1e-15, seconds=0.002), Row("other", failure="ValueError: why")]))
-    estimator  value  norm  angle    error   ms
-    MAML         1.5  0.25  0e+00  1.0e-15  2.0
+    estimator  value  norm  degrees    error   ms
+    MAML         1.5  0.25    0e+00  1.0e-15  2.0
     other      failed: ValueError: why
     """
     rows = list(rows)
@@ -150,7 +150,7 @@ def compare(
     Parameters
     ----------
     problem, theta, task : what each estimator is called with
-    estimators : by name, functions (problem, theta, task) -> MetaGradient, such as `functools.partial(tm.maml.meta_gradient, steps=5, lr=0.1)`
+    estimators : by name, functions (problem, theta, task) -> MetaGradient; `functools.partial` makes them, as in the example
     exact : by name, gradients that should come out of some of them, from a closed form
 
     Returns
@@ -170,9 +170,9 @@ def compare(
     >>> maml = partial(tm.maml.meta_gradient, steps=5, lr=0.1)
     >>> comparison = tm.compare(problem, np.array([1.0, 3.0]), np.array([0.5, 4.0]), {"MAML": maml, "first order": partial(maml, order=1)})
     >>> print(table(row._replace(nodes=None, seconds=None) for row in comparison.rows))
-    estimator       value    norm  angle    error  H products      truth by
-    MAML          1.16606  0.4836  0e+00  0.0e+00           5  complex step
-    first order   1.16606    2.16  ...   ...           0  complex step
+    estimator      value    norm  degrees    error  H products      truth by
+    MAML         1.16578  0.4836  ...           5  complex step
+    first order  1.16578   2.159     67.6  4.2e+00           0  complex step
     """
     runs, rows = {}, {name: Row(name) for name in estimators}
     for name, estimator in estimators.items():
@@ -180,7 +180,7 @@ def compare(
             runs[name] = _run(estimator, problem, theta, task)
         except Exception as error:  # whatever it is that goes wrong in there
             rows[name] = Row(name, failure=_in_one_line(error))
-    truths = {}
+    truths: dict[str, Any] = {}
     for names in _of_the_same_function(runs, theta):
         try:
             truth, method = _derivative([runs[name].F for name in names], theta)
@@ -260,7 +260,7 @@ def _as_vector(theta: Any) -> tuple[np.ndarray, Callable[[Any], Any]]:
 
 
 def _derivative(functions: list[Callable[[Any], Any]], theta: Any) -> tuple[Any, str]:
-    """The derivative of what is one function, computed in several ways: by the complex step of the first that follows it, or differences."""
+    """The derivative of what is one function, by the complex step of the first that follows it, or else by differences."""
     for F in functions:
         try:
             gradient = approximate_gradient(F, theta, "complex")

@@ -7,12 +7,13 @@ to be the *gradient* of what they run, and the *shortcuts*, which don't. A furth
 
 The closed forms, for the inner loss $\tfrac12 \phi^\top A \phi - b^\top \phi$, with g the outer gradient at the adapted parameters:
 
-- K steps from $\theta$ end at $\phi_K = \phi^\star + (I - \alpha A)^K (\theta - \phi^\star)$, so $dF/d\theta = (I - \alpha A)^K g$; first order is g;
+- K steps from $\theta$ end at $\phi_K = \phi^\star + (I - \alpha A)^K (\theta - \phi^\star)$, so $dF/d\theta = (I - \alpha A)^K g$; first
+  order is g;
 - with the proximal term, $(A + \lambda I)\,\phi^\star = b + \lambda\theta$ and $dF/d\theta = \lambda (A + \lambda I)^{-1} g$;
 - one step with a learning rate for each element, $\phi = \theta - \alpha \odot (A\theta - b)$, has
   $dF/d\theta = (I - \operatorname{diag}(\alpha) A)^\top g$ and $dF/d\alpha = -(A\theta - b) \odot g$;
-- ridge regression, $(X^\top X / n + \operatorname{diag} e^\theta)\,w = X^\top y / n$, has $\frac{dw}{d\theta_j} = -H^{-1} e^{\theta_j} w_j e_j$, so
-  $dF/d\theta = -e^\theta \odot w \odot H^{-1} g$.
+- ridge regression, $H w = X^\top y / n$ with $H = X^\top X / n + \operatorname{diag} e^\theta$, has
+  $dw/d\theta_j = -H^{-1} e^{\theta_j} w_j e_j$, so $dF/d\theta = -e^\theta \odot w \odot H^{-1} g$.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Section(NamedTuple):
     task: Any
     gradients: dict[str, Estimator]
     shortcuts: dict[str, Estimator]
-    exact: dict[str, Any] = {}
+    exact: dict[str, Any]
 
     def compare(self) -> Comparison:
         """All of them, side by side."""
@@ -74,7 +75,8 @@ def quadratic(seed: int) -> list[Section]:
     """Six dimensions, condition number 10."""
     rng = np.random.default_rng(seed)
     task, start = quadratics.draw(rng, 6), rng.standard_normal(6)
-    return [_from_a_start(task, start), _with_learning_rates(task, start), _learned(rng, Bilevel(quadratics.inner, quadratics.outer), start, task)]
+    learned = _learned("A quadratic", rng, Bilevel(quadratics.inner, quadratics.outer), start, task)
+    return [_from_a_start(task, start), _with_learning_rates(task, start), learned]
 
 
 def _from_a_start(task: quadratics.Quadratic, start: Any) -> Section:
@@ -185,25 +187,26 @@ def sinusoid(seed: int) -> list[Section]:
         "iMAML, LU": with_proximal(2.0, solver="lu"),
     }
     shortcuts: dict[str, Estimator] = {"MAML, first order": partial(unrolled, order=1)}
-    return [Section("A network on a sine wave; theta is where the adaptation starts", problem, start, task, gradients, shortcuts),
-            _learned(rng, problem, start, task)]  # fmt: skip
+    return [Section("A network on a sine wave; theta is where the adaptation starts", problem, start, task, gradients, shortcuts, exact={}),
+            _learned("A network on a sine wave", rng, problem, start, task)]  # fmt: skip
 
 
 # ## A learned optimizer, on any of them
-def _learned(rng: np.random.Generator, problem: Bilevel, start: Any, task: Any) -> Section:
-    problem = Bilevel(problem.inner, problem.outer, init=lambda weights, task: start)
+def _learned(title: str, rng: np.random.Generator, problem: Bilevel, start: Any, task: Any) -> Section:
     unrolled = partial(learned_optimizer.meta_gradient, steps=5)
-    return Section("The same task; theta is the weights of an LSTM that optimises", problem, learned_optimizer.initialize(rng, hidden=3), task,
-                   {"LSTM, second derivatives kept": partial(unrolled, second_derivatives=True)},
-                   {"LSTM, second derivatives dropped": partial(unrolled, second_derivatives=False)})  # fmt: skip
+    gradients: dict[str, Estimator] = {"LSTM, second derivatives kept": partial(unrolled, second_derivatives=True)}
+    shortcuts: dict[str, Estimator] = {"LSTM, second derivatives dropped": partial(unrolled, second_derivatives=False)}
+    return Section(f"{title}; theta is the weights of an LSTM that learns to optimise",
+                   Bilevel(problem.inner, problem.outer, init=lambda weights, task: start), learned_optimizer.initialize(rng, hidden=3), task,
+                   gradients, shortcuts, exact={})  # fmt: skip
 
 
 PROBLEMS: dict[str, Callable[[int], list[Section]]] = {"quadratic": quadratic, "ridge": ridge, "sinusoid": sinusoid}
 
 
 # ## Accuracy against cost
-# iMAML's inner Hessian, $H = A + \lambda I$, here with condition number 71, and the four ways to $H^{-1} g$, more or less exactly. Each spends
-# one Hessian product on a step:
+# iMAML's inner Hessian, $H = A + \lambda I$, here with condition number 71, and ways to $H^{-1} g$, more or less exactly. Each
+# spends one Hessian product on a step:
 # - *unrolled* differentiates k steps of gradient descent on the proximal loss, which haven't arrived at $\phi^\star$ yet;
 # - *truncated* makes many steps, and differentiates the last k.
 class Point(NamedTuple):
