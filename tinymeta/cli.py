@@ -53,8 +53,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def build_compare_parser() -> argparse.ArgumentParser:
     """The arguments of `tinymeta compare`."""
+    from .side_by_side import PROBLEMS
+
     parser = argparse.ArgumentParser("tinymeta compare", description=COMPARE, epilog=COMPARE_EPILOG)
-    parser.add_argument("--problem", choices=("quadratic", "ridge", "sinusoid", "all"), default="all", help="(default %(default)s)")
+    parser.add_argument("--problem", choices=(*PROBLEMS, "all"), default="all", help="which (default %(default)s)")
     _add_common(parser, "the tables")
     return parser
 
@@ -164,8 +166,8 @@ def _compare(options: argparse.Namespace) -> int:
             complaints += section.complaints(comparison)
             print(section.title, "", comparison, "", sep="\n", flush=True)
     plots.save(plots.comparisons(shown), "compare", options.out)
-    report = {"version": __version__, "seed": options.seed, "complaints": complaints,
-              "comparisons": {title: [row._asdict() for row in comparison.rows] for title, comparison in shown.items()}}  # fmt: skip
+    tables = {title: [_finite(row._asdict()) for row in comparison.rows] for title, comparison in shown.items()}
+    report = {"version": __version__, "seed": options.seed, "complaints": complaints, "comparisons": tables}
     if options.problem in ("quadratic", "all"):
         curves = side_by_side.accuracy_against_cost(options.seed)
         plots.save(plots.accuracy_against_cost(curves), "imaml", options.out)
@@ -177,6 +179,11 @@ def _compare(options: argparse.Namespace) -> int:
     if complaints:
         print(f"tinymeta: {'; '.join(complaints)}", file=sys.stderr)
     return 1 if complaints else 0
+
+
+def _finite(record: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no word for NaN: the angle to a gradient that is 0."""
+    return {name: None if isinstance(x, float) and not np.isfinite(x) else x for name, x in record.items()}
 
 
 def _write_json(path: Path, report: dict[str, Any]) -> None:

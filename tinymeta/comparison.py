@@ -89,7 +89,7 @@ class Comparison:
     truths: dict[str, Any]
 
     def __getitem__(self, name: str) -> Row:
-        return next(row for row in self.rows if row.name == name)
+        return {row.name: row for row in self.rows}[name]
 
     def __repr__(self) -> str:
         return table(self.rows)

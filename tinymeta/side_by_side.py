@@ -196,9 +196,9 @@ def _learned(title: str, rng: np.random.Generator, problem: Bilevel, start: Any,
     unrolled = partial(learned_optimizer.meta_gradient, steps=5)
     gradients: dict[str, Estimator] = {"LSTM, second derivatives kept": partial(unrolled, second_derivatives=True)}
     shortcuts: dict[str, Estimator] = {"LSTM, second derivatives dropped": partial(unrolled, second_derivatives=False)}
-    return Section(f"{title}; theta is the weights of an LSTM that learns to optimise",
-                   Bilevel(problem.inner, problem.outer, init=lambda weights, task: start), learned_optimizer.initialize(rng, hidden=3), task,
-                   gradients, shortcuts, exact={})  # fmt: skip
+    started = Bilevel(problem.inner, problem.outer, init=lambda weights, task: start)
+    return Section(f"{title}; theta is the weights of an LSTM that learns to optimise", started,
+                   learned_optimizer.initialize(rng, hidden=3), task, gradients, shortcuts, exact={})  # fmt: skip
 
 
 PROBLEMS: dict[str, Callable[[int], list[Section]]] = {"quadratic": quadratic, "ridge": ridge, "sinusoid": sinusoid}
