@@ -100,7 +100,7 @@ def points_of(ax):
 def test_the_comparisons_figure(tmp_path):
     figure = plots.comparisons({"the first": Comparison(ROWS, {}, {}), "the second": Comparison(ROWS[:1], {}, {})})
     axes = np.reshape(figure.axes, (2, 5))
-    assert [ax.get_title("left") for ax in axes[:, 0]] == ["the first", "the second"]
+    assert [ax.get_title() for ax in axes[:, 1]] == ["the first", "the second"]
     assert [label.get_text() for label in axes[0, 0].get_yticklabels()] == ["right", "wrong", "zero", "broken"]
     labels = [ax.get_xlabel() for ax in axes[1]]
     for word, label in zip(("error", "degrees", "Hessian products", "nodes", "milliseconds"), labels, strict=True):
@@ -119,7 +119,7 @@ def test_the_comparisons_figure(tmp_path):
 
 def test_one_comparison_draws_itself():
     figure = Comparison(ROWS[:2], {}, {}).plot()
-    assert len(figure.axes) == 5 and figure.axes[0].get_title("left") == ""
+    assert len(figure.axes) == 5 and figure.axes[1].get_title() == ""
     plt.close(figure)
 
 

@@ -116,20 +116,21 @@ AGREES = 1e-7  # an error that differences can leave
 def comparisons(shown: dict[str, Comparison]) -> Figure:
     """Comparisons by title, one below the other: a line for each estimator, a column for its error, its angle, and each of its costs."""
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import LogLocator
+    from matplotlib.ticker import LogLocator, SymmetricalLogLocator
 
     heights = [len(comparison.rows) + 1.5 for comparison in shown.values()]
     figure, axes = plt.subplots(len(shown), 5, figsize=(13, 0.9 + 0.24 * sum(heights)), squeeze=False, sharex="col", sharey="row",
                                 height_ratios=heights, width_ratios=(1.5, 1, 1, 1, 1), layout="constrained")  # fmt: skip
     for line, (title, comparison) in zip(axes, shown.items(), strict=True):
         _estimators(line, comparison.rows)
-        line[0].set_title(title, loc="left", fontsize=10, fontweight="bold")
-    for ax, label in zip(axes[-1], ("relative error (hollow: to the closed form)", "angle to the truth, in degrees", "Hessian products",
+        line[1].set_title(title, fontsize=10, fontweight="bold")  # in the middle of the figure
+    for ax, label in zip(axes[-1], ("relative error\n(hollow: to the closed form)", "angle to the truth\n(degrees)", "Hessian products",
                                     "graph nodes kept", "milliseconds"), strict=True):  # fmt: skip
         ax.set_xlabel(label)
-    axes[-1, 0].set(xscale="log", xlim=(LEAST / 3, 100))
+    axes[-1, 0].set(xscale="log", xlim=(LEAST / 3, 100), xticks=(1e-16, 1e-12, 1e-8, 1e-4, 1))
     axes[-1, 1].set(xlim=(-10, 190), xticks=(0, 90, 180))
     axes[-1, 2].set_xscale("symlog", linthresh=1)
+    axes[-1, 2].xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=(1, 3)))
     for ax in axes[-1, 3:]:
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
@@ -154,11 +155,12 @@ def _estimators(axes: Sequence[Axes], rows: list[Row]) -> None:
         ax.grid(axis="y", alpha=0.3)
         ax.tick_params(axis="y", length=0)
         ax.spines[["top", "right", "left"]].set_visible(False)
+        ax.patch.set_visible(False)  # what is written may reach over the next columns
     exact = np.array([np.nan if row.exact_error is None else max(row.exact_error, LEAST) for row in rows])
     axes[0].plot(exact, places, "o", color="black", markersize=9, markerfacecolor="none")
     for place, row in enumerate(rows):
         if row.failure:
-            axes[0].text(LEAST, place, f"failed: {row.failure[:60]}", va="center", fontsize=8)
+            axes[0].text(LEAST, place, f"failed: {row.failure[:90]}", va="center", fontsize=8).set_in_layout(False)
     axes[0].set_ylim(len(rows) - 0.4, -0.6)
 
 
