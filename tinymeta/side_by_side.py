@@ -198,7 +198,7 @@ def _learned(title: str, rng: np.random.Generator, problem: Bilevel, start: Any,
     shortcuts: dict[str, Estimator] = {"LSTM, second derivatives dropped": partial(unrolled, second_derivatives=False)}
     started = Bilevel(problem.inner, problem.outer, init=lambda weights, task: start)
     return Section(f"{title}; theta is the weights of an LSTM that learns to optimise", started,
-                   learned_optimizer.initialize(rng, hidden=3), task, gradients, shortcuts, exact={})  # fmt: skip
+                   learned_optimizer.initialize(rng, hidden=2), task, gradients, shortcuts, exact={})  # fmt: skip
 
 
 PROBLEMS: dict[str, Callable[[int], list[Section]]] = {"quadratic": quadratic, "ridge": ridge, "sinusoid": sinusoid}
