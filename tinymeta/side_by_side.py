@@ -62,7 +62,12 @@ class Section(NamedTuple):
 
 
 def with_proximal(strength: float, **options: Any) -> Estimator:
-    """iMAML: the implicit gradient of the same problem with a proximal term, as an estimator."""
+    """iMAML: the implicit gradient of the same problem with a proximal term, as an estimator.
+
+    >>> problem = Bilevel(lambda phi, theta, task: 0.5 * phi**2, lambda phi, theta, task: phi)
+    >>> with_proximal(1.0, solver="cholesky")(problem, 4.0, None).grad  # 1 / (1 + 1/lambda)
+    array(0.5)
+    """
 
     def estimator(problem: Bilevel, theta: Any, task: Any) -> MetaGradient:
         return implicit.meta_gradient(implicit.proximal(problem, strength), theta, task, **options)
@@ -72,7 +77,11 @@ def with_proximal(strength: float, **options: Any) -> Estimator:
 
 # ## A quadratic
 def quadratic(seed: int) -> list[Section]:
-    """Six dimensions, condition number 10."""
+    """Six dimensions, condition number 10.
+
+    >>> print(quadratic(0)[0].title)
+    A quadratic; theta is where the adaptation starts
+    """
     rng = np.random.default_rng(seed)
     task, start = quadratics.draw(rng, 6), rng.standard_normal(6)
     learned = _learned("A quadratic", rng, Bilevel(quadratics.inner, quadratics.outer), start, task)
@@ -146,7 +155,11 @@ def _validation_loss(w: Any, theta: Any, task: Split) -> Any:
 
 
 def ridge(seed: int) -> list[Section]:
-    """Eight weights, of which four matter, each with a strength of its own; 20 points, and 20 to validate with."""
+    """Eight weights, of which four matter, each with a strength of its own; 20 points, and 20 to validate with.
+
+    >>> ridge(0)[0].theta.shape
+    (8,)
+    """
     rng = np.random.default_rng(seed)
     weights, X = np.repeat([1.0, 0.0], 4), rng.standard_normal((40, 8))
     y = X @ weights + rng.standard_normal(40)
@@ -174,7 +187,11 @@ def ridge(seed: int) -> list[Section]:
 
 # ## A network on sine waves
 def sinusoid(seed: int) -> list[Section]:
-    """A network 1-8-1 with tanh; 10 points to adapt to, and 10 to judge by."""
+    """A network 1-8-1 with tanh; 10 points to adapt to, and 10 to judge by.
+
+    >>> [layer["W"].shape for layer in sinusoid(0)[0].theta]
+    [(1, 8), (8, 1)]
+    """
     rng = np.random.default_rng(seed)
     task = tree.map(lambda x: x[0], sinusoids.draw(rng, 1))
     start = nn.initialize_mlp(rng, (1, 8, 1))
