@@ -200,6 +200,11 @@ def test_an_estimator_that_runs_at_theta_alone():
     assert row == comparison.Row("fragile", failure="at a theta nearby, FloatingPointError: it diverged")
 
 
+def test_a_closed_form_of_nobody():
+    with pytest.raises(ValueError, match=r"exact has gradients for \['mmal'\], and there are no such estimators"):
+        tm.compare(QUADRATIC, THETA, TASK, {"maml": MAML}, exact={"mmal": THETA})
+
+
 def test_ctrl_c_is_not_a_failure_of_an_estimator():
     def interrupted(problem, theta, task):
         raise KeyboardInterrupt

@@ -160,7 +160,7 @@ def compare(
     estimator's `value` (where it is analytic, and only if differences along a random direction confirm it), or else extrapolated
     central differences, with which errors below about 1e-9 can't be told from none. Estimators that compute the same function share it.
 
-    An estimator that raises doesn't end the comparison: its row says why.
+    An estimator that raises doesn't end the comparison: its row says why. Raises ValueError if `exact` names an estimator that isn't there.
 
     Example
     -------
@@ -174,6 +174,9 @@ def compare(
     MAML         1.16578  0.4836  ...           5  complex step
     first order  1.16578   2.159     67.6  4.2e+00           0  complex step
     """
+    exact = exact or {}
+    if strangers := [name for name in exact if name not in estimators]:
+        raise ValueError(f"exact has gradients for {strangers}, and there are no such estimators")
     runs, rows = {}, {name: Row(name) for name in estimators}
     for name, estimator in estimators.items():
         try:
@@ -188,7 +191,7 @@ def compare(
             rows |= {name: Row(name, failure=f"at a theta nearby, {_in_one_line(error)}") for name in names}
         else:
             truths |= dict.fromkeys(names, truth)
-            rows |= {name: _row(name, runs[name], truth, method, (exact or {}).get(name)) for name in names}
+            rows |= {name: _row(name, runs[name], truth, method, exact.get(name)) for name in names}
     return Comparison(list(rows.values()), {name: run.result.grad for name, run in runs.items()}, truths)
 
 
