@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import matplotlib
 import numpy as np
 import pytest
 
-from tinymeta import cli, experiments, proofs
+from tinymeta import cli, comparison, experiments, maml, proofs, side_by_side
 from tinymeta.autodiff.operations import elementwise
+from tinymeta.bilevel import Bilevel
 
 matplotlib.use("Agg")
 COMMAND = [sys.executable, "-m", "tinymeta"]
@@ -195,3 +197,92 @@ def test_the_script_that_is_installed_is_the_same_job():
 
     [script] = [entry for entry in entry_points(group="console_scripts") if entry.name == "tinymeta"]
     assert script.load() is cli.main
+
+
+# ## The other command: compare
+def test_compare_prints_tables_and_leaves_figures_and_a_report_of_the_same_numbers(tmp_path):
+    done = run("compare", "--problem", "ridge", "--seed", 1, "--out", tmp_path / "figures", "--json", tmp_path / "x.json")
+    assert done.returncode == 0, done.stderr
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == ["figures/compare.png", "x.json"]
+    report = json.loads((tmp_path / "x.json").read_text())
+    assert report["seed"] == 1 and report["complaints"] == [] and set(report) == {"version", "seed", "complaints", "comparisons"}
+    [[title, rows]] = report["comparisons"].items()
+    assert title in done.stdout and comparison.table(comparison.Row(**row) for row in rows) in done.stdout
+    assert rows[0]["name"] == "implicit, Cholesky" and re.search(r"^done in \d+ s$", done.stdout, re.M)
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """One small problem, and two points of each curve."""
+    problem = Bilevel(lambda phi, theta, task: phi**2, lambda phi, theta, task: (phi - 1) ** 2)
+    section = side_by_side.Section("small", problem, 3.0, None, {"MAML": partial(maml.meta_gradient, steps=1, lr=0.25)}, {}, {})
+    monkeypatch.setattr(side_by_side, "PROBLEMS", {"quadratic": lambda seed: [section], "ridge": lambda seed: [section]})
+    monkeypatch.setattr(side_by_side, "COUNTS", (1, 2))
+    return section
+
+
+def test_the_quadratic_comes_with_imamls_figure(few, tmp_path, capsys):
+    for problem, files in (("ridge", ["compare.png"]), ("quadratic", ["compare.png", "imaml.png"])):
+        folder = tmp_path / problem
+        assert cli.main(["compare", "--problem", problem, "--out", str(folder), "--json", str(tmp_path / "x.json")]) == 0
+        assert sorted(path.name for path in folder.iterdir()) == files
+    curves = json.loads((tmp_path / "x.json").read_text())["imaml"]
+    assert [point["hessian_products"] for point in curves["unrolled"]] == [1, 2]
+    assert all(set(point) == {"hessian_products", "nodes", "error"} for points in curves.values() for point in points)
+    capsys.readouterr()
+
+
+def test_a_wrong_and_a_failing_estimator_fail_the_comparison_and_are_named(few, tmp_path, capsys):
+    def wrong(problem, theta, task):
+        result = few.gradients["MAML"](problem, theta, task)
+        return result._replace(grad=(1 + 1e-6) * result.grad)
+
+    few.gradients["wrong"] = wrong
+    few.gradients["typing"] = partial(maml.meta_gradient, steps=1, lr=0.25, by="grpah")
+    few.gradients["zero"] = lambda *given: wrong(*given)._replace(grad=0.0)
+    assert cli.main(["compare", "--problem", "ridge", "--out", str(tmp_path), "--json", str(tmp_path / "x.json")]) == 1
+    out, err = capsys.readouterr()
+    complaints = ["wrong is 1.0e-06 away from the truth", "typing failed", "zero is 1.0e+00 away from the truth"]
+    assert err == f"tinymeta: {'; '.join(complaints)}\n" and "typing     failed: ValueError: by='grpah'" in out
+    report = json.loads((tmp_path / "x.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert report["complaints"] == complaints
+    rows = {row["name"]: row for row in report["comparisons"]["small"]}
+    assert rows["typing"]["failure"].startswith("ValueError") and rows["typing"]["value"] is None and rows["zero"]["angle"] is None
+
+
+def test_help_of_compare():
+    done = run("compare", "--help")
+    assert done.returncode == 0 and done.stderr == ""
+    for word in ("--problem {quadratic,ridge,sinusoid,all}", "--seed N", "--out FOLDER", "--json FILE", "Hessian products", "exit status"):
+        assert word in " ".join(done.stdout.split())
+    assert "tinymeta compare" in " ".join(run("--help").stdout.split())
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["compare", "--problem", "cubic"], "argument --problem: invalid choice: 'cubic' (choose from"),
+    (["compare", "--seed", "-1"], "argument --seed: -1 is negative"),
+    (["compare", "--iterations", "3"], "unrecognized arguments: --iterations 3"),
+    (["compare", "ridge"], "unrecognized arguments: ridge"),
+    (["--seed", "1", "compare"], "unrecognized arguments: compare"),
+])  # fmt: skip
+def test_bad_arguments_of_compare(capsys, arguments, message):
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_compare_says_what_cannot_be_written_before_anything_is_computed(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(side_by_side, "PROBLEMS", {"ridge": lambda seed: pytest.fail("this comes too late")})
+    (tmp_path / "file").write_text("not a folder")
+    assert cli.main(["compare", "--problem", "ridge", "--out", str(tmp_path / "file" / "below")]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("tinymeta: can't write ") and len(err.splitlines()) == 1
+
+
+def test_ctrl_c_during_the_comparison(monkeypatch, tmp_path, capsys):
+    def interrupted(seed):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(side_by_side, "PROBLEMS", {"ridge": interrupted})
+    assert cli.main(["compare", "--problem", "ridge", "--out", str(tmp_path)]) == 130
+    assert "interrupted; nothing was written" in capsys.readouterr().err and list(tmp_path.iterdir()) == []

@@ -11,6 +11,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from tinymeta import experiments, nn, plots
+from tinymeta.comparison import Comparison, Row
+from tinymeta.side_by_side import Point
 from tinymeta.train import Training
 
 
@@ -77,6 +79,60 @@ def test_the_main_jobs_figure(tmp_path, iterations):
     plots.save(figure, "sinusoids", tmp_path, announce=False)
     assert (tmp_path / "sinusoids.png").stat().st_size > 10_000
     assert not plt.fignum_exists(figure.number)
+
+
+# ## Estimators side by side
+ROWS = [Row("right", 1.0, 2.0, 0.0, 0.0, 1e-15, hessian_products=5, nodes=100, seconds=0.002, truth="complex step"),
+        Row("wrong", 1.0, 2.0, 33.0, 0.5, hessian_products=0, seconds=0.001, truth="complex step"),
+        Row("zero", 1.0, 0.0, np.nan, 1.0, seconds=0.001, truth="differences"),
+        Row("broken", failure="ValueError: why")]  # fmt: skip
+
+
+def points_of(ax):
+    """By colour, what is drawn, without what is unknown."""
+    drawn = {}
+    for line in ax.lines:
+        xy = line.get_xydata()
+        drawn.setdefault(line.get_color(), []).extend(map(tuple, xy[np.isfinite(xy).all(axis=1)].tolist()))
+    return drawn
+
+
+def test_the_comparisons_figure(tmp_path):
+    figure = plots.comparisons({"the first": Comparison(ROWS, {}, {}), "the second": Comparison(ROWS[:1], {}, {})})
+    axes = np.reshape(figure.axes, (2, 5))
+    assert [ax.get_title() for ax in axes[:, 1]] == ["the first", "the second"]
+    assert [label.get_text() for label in axes[0, 0].get_yticklabels()] == ["right", "wrong", "zero", "broken"]
+    labels = [ax.get_xlabel() for ax in axes[1]]
+    for word, label in zip(("error", "degrees", "Hessian products", "nodes", "milliseconds"), labels, strict=True):
+        assert word in label
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["is the gradient of what it ran", "is not"]
+    error, angle, products, nodes, milliseconds = (points_of(ax) for ax in axes[0])
+    assert error == {plots.BLUE: [(plots.LEAST, 0)], plots.ORANGE: [(0.5, 1), (1.0, 2)], "black": [(1e-15, 0)]}
+    assert angle == {plots.BLUE: [(0, 0)], plots.ORANGE: [(33, 1)]}
+    assert products == {plots.BLUE: [(5, 0)], plots.ORANGE: [(0, 1)]} and nodes == {plots.BLUE: [(100, 0)], plots.ORANGE: []}
+    assert milliseconds == {plots.BLUE: [(2, 0)], plots.ORANGE: [(1, 1), (1, 2)]}
+    assert [text.get_text() for text in axes[0, 0].texts] == ["failed: ValueError: why"]
+    plots.save(figure, "compare", tmp_path, announce=False)
+    assert (tmp_path / "compare.png").stat().st_size > 10_000
+
+
+def test_one_comparison_draws_itself():
+    figure = Comparison(ROWS[:2], {}, {}).plot()
+    assert len(figure.axes) == 5 and figure.axes[1].get_title() == ""
+    plt.close(figure)
+
+
+def test_accuracy_against_cost(tmp_path):
+    curves = {"one": [Point(1, 10, 0.5), Point(2, 20, 0.0)], "another": [Point(1, 10, 0.1), Point(3, 10, 1e-8)]}
+    figure = plots.accuracy_against_cost(curves)
+    assert len(figure.axes) == 2
+    assert all(ax.get_title() and ax.get_xlabel() == "Hessian products" and ax.get_ylabel() and ax.get_legend() for ax in figure.axes)
+    drawn = [{line.get_label(): line.get_xydata().tolist() for line in ax.lines} for ax in figure.axes]
+    assert drawn[0] == {"one": [[1, 0.5], [2, plots.LEAST]], "another": [[1, 0.1], [3, 1e-8]]}
+    assert drawn[1] == {"one": [[1, 10], [2, 20]], "another": [[1, 10], [3, 10]]}
+    plots.save(figure, "imaml", tmp_path, announce=False)
+    assert (tmp_path / "imaml.png").stat().st_size > 10_000
 
 
 def test_matplotlib_is_loaded_by_the_first_figure_and_not_by_the_import():

@@ -6,6 +6,7 @@
     maml               the gradient through the unrolled inner loop
     implicit           the gradient by the implicit function theorem
     learned_optimizer  an LSTM that learns to optimise
+    comparison         all of them on one problem, and the truth beside them
     nn optim tasks     networks, optimizers, and where tasks come from
 """
 
@@ -19,11 +20,12 @@ from .autodiff.operations.indexing import set_at
 from .autodiff.tensor import Tensor, tensor
 from .autodiff.tree import ravel
 from .bilevel import Bilevel, Info, MetaGradient
+from .comparison import Comparison, compare
 from .machine import Program, jit, trace
 
 __all__ = [
-    "Bilevel", "GradCheck", "Info", "MetaGradient", "Program", "Tensor", "check_grad", "checkpoint", "custom_vjp",
-    "grad", "gradients", "hessian", "hvp", "implicit", "jacobian", "jit", "jvp", "learned_optimizer", "log_softmax",
+    "Bilevel", "Comparison", "GradCheck", "Info", "MetaGradient", "Program", "Tensor", "check_grad", "checkpoint", "compare",
+    "custom_vjp", "grad", "gradients", "hessian", "hvp", "implicit", "jacobian", "jit", "jvp", "learned_optimizer", "log_softmax",
     "logsumexp", "maml", "nn", "operations", "optim", "plots", "ravel", "relu", "set_at", "sigmoid", "softmax",
     "softplus", "stop_gradient", "tasks", "tensor", "trace", "tree", "value_and_grad", "view", "vjp", "vmap",
 ]  # fmt: skip

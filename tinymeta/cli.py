@@ -1,4 +1,7 @@
-"""The main job, `python -m tinymeta`: prove the meta-gradients, train MAML on sinusoids, evaluate, draw."""
+"""The commands. `python -m tinymeta`, the main job: prove the meta-gradients, train MAML on sinusoids, evaluate, draw.
+
+`python -m tinymeta compare`: every estimator on the same problems, side by side.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,24 @@ DESCRIPTION = """\
 Computes the three meta-gradients of tinymeta (MAML through the unrolled steps, the implicit function theorem, a learned
 optimizer) and checks each against finite differences, the complex step, and a closed form; then trains MAML on few-shot
 sinusoids, evaluates it on 600 unseen tasks beside a network pretrained on all tasks at once, and draws the result. All of it
-takes about a minute; the very first run also compiles the machine, once.
+takes about a minute; the very first run also compiles the machine, once. Another command: tinymeta compare (--help says more).
 """
 
 EPILOG = """\
 Ctrl-C during a training ends that training; what there is by then is evaluated. The exit status is 0 if all checks pass, 1 if
 one fails, 2 if the results can't be written, 130 after Ctrl-C outside of a training.
+"""
+
+COMPARE = """\
+Runs every estimator of a meta-gradient on the same problems, and prints for each its value, the norm of its gradient, the angle and the
+relative error to the truth (the complex step, or differences, of the very algorithm that was run) and to the closed form, and what it
+costs: Hessian products, graph nodes kept, milliseconds. Draws it as compare.png; and, with the quadratic, as imaml.png the error against
+Hessian products on an inner problem of condition number 71.
+"""
+
+COMPARE_EPILOG = """\
+The exit status is 0 if all is as it should be, 1 if an estimator fails, or misses the truth or its closed form, 2 if the results can't be
+written, 130 after Ctrl-C.
 """
 
 
@@ -31,12 +46,26 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("tinymeta", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--iterations", type=_count, default=40000, metavar="N",
                         help="updates of MAML, and of the pretrained network (default %(default)s; the paper made 70000)")  # fmt: skip
-    parser.add_argument("--seed", type=_count, default=0, metavar="N", help="of all random numbers (default %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("tinymeta-results"), metavar="FOLDER",
-                        help="where the figure goes (default %(default)s)")  # fmt: skip
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the checks, the configuration and the evaluation as JSON")
+    _add_common(parser, "the checks, the configuration and the evaluation")
     parser.add_argument("--quiet", action="store_true", help="no progress and no tables, only the figure and the exit status")
     return parser
+
+
+def build_compare_parser() -> argparse.ArgumentParser:
+    """The arguments of `tinymeta compare`."""
+    from .side_by_side import PROBLEMS
+
+    parser = argparse.ArgumentParser("tinymeta compare", description=COMPARE, epilog=COMPARE_EPILOG)
+    parser.add_argument("--problem", choices=(*PROBLEMS, "all"), default="all", help="which (default %(default)s)")
+    _add_common(parser, "the tables")
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser, report: str) -> None:
+    parser.add_argument("--seed", type=_count, default=0, metavar="N", help="of all random numbers (default %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("tinymeta-results"), metavar="FOLDER",
+                        help="where the figures go (default %(default)s)")  # fmt: skip
+    parser.add_argument("--json", type=Path, metavar="FILE", help=f"also write {report} as JSON")
 
 
 def _count(text: str) -> int:
@@ -50,11 +79,15 @@ def _count(text: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the main job; the exit status is 0, or 1 if a check fails."""
-    options = build_parser().parse_args(arguments)
+    """Run the main job, or the command that comes first; the exit status is 0, or 1 if a check fails."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments[:1] == ["compare"]:
+        options, run = build_compare_parser().parse_args(arguments[1:]), _compare
+    else:
+        options, run = build_parser().parse_args(arguments), _run
     try:
         _prepare(options)
-        return _run(options)
+        return run(options)
     except KeyboardInterrupt:
         print("\ntinymeta: interrupted; nothing was written", file=sys.stderr)
         return 130
@@ -64,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _prepare(options: argparse.Namespace) -> None:
-    """Find out now, not after the training, whether the results can be written."""
+    """Find out now, not after the work, whether the results can be written."""
     options.out.mkdir(parents=True, exist_ok=True)
     for path in filter(None, (options.json, options.out / ".writable")):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,6 +154,36 @@ def _report(options: argparse.Namespace, checks: list[Any], trained: dict[str, A
                           "interrupted": [name for name, training in trained.items() if training.interrupted], **experiments.CONFIGURATION},
         "evaluation": evaluation,
     }  # fmt: skip
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from . import __version__, plots, side_by_side
+
+    begun, shown, complaints = time.monotonic(), {}, []
+    for name in side_by_side.PROBLEMS if options.problem == "all" else [options.problem]:
+        for section in side_by_side.PROBLEMS[name](options.seed):
+            comparison = shown[section.title] = section.compare()
+            complaints += section.complaints(comparison)
+            print(section.title, "", comparison, "", sep="\n", flush=True)
+    plots.save(plots.comparisons(shown), "compare", options.out)
+    tables = {title: [_finite(row._asdict()) for row in comparison.rows] for title, comparison in shown.items()}
+    report = {"version": __version__, "seed": options.seed, "complaints": complaints, "comparisons": tables}
+    if options.problem in ("quadratic", "all"):
+        curves = side_by_side.accuracy_against_cost(options.seed)
+        plots.save(plots.accuracy_against_cost(curves), "imaml", options.out)
+        report["imaml"] = {name: [point._asdict() for point in points] for name, points in curves.items()}
+    if options.json:
+        _write_json(options.json, report)
+        print(f"wrote {options.json}")
+    print(f"done in {time.monotonic() - begun:.0f} s")
+    if complaints:
+        print(f"tinymeta: {'; '.join(complaints)}", file=sys.stderr)
+    return 1 if complaints else 0
+
+
+def _finite(record: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no word for NaN: the angle to a gradient that is 0."""
+    return {name: None if isinstance(x, float) and not np.isfinite(x) else x for name, x in record.items()}
 
 
 def _write_json(path: Path, report: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ Matplotlib is loaded by the first call. Every figure can be written as PNG or SV
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from .comparison import Comparison, Row
     from .experiments import Evaluation
+    from .side_by_side import Point
     from .tasks import Data, Task
     from .train import Training
+
+# Colours that can be told apart without seeing red and green alike (Okabe & Ito 2008).
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 
 
 def save(figure: Figure, name: str, folder: str | os.PathLike[str] | None = None, announce: bool = True) -> None:
@@ -100,3 +106,78 @@ def _error_against_steps(ax: Axes, evaluations: dict[str, Evaluation]) -> None:
         ax.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
     tasks = len(next(iter(evaluations.values())).errors)
     ax.set(title=f"{tasks} unseen tasks, 95 % bands", xlabel="inner steps", ylabel="mean squared error", ylim=(0, None))
+
+
+# ## Estimators side by side
+LEAST = 1e-17  # where an error of 0 is drawn
+AGREES = 1e-7  # an error that differences can leave
+
+
+def comparisons(shown: dict[str, Comparison]) -> Figure:
+    """Comparisons by title, one below the other: a line for each estimator, a column for its error, its angle, and each of its costs."""
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, SymmetricalLogLocator
+
+    heights = [len(comparison.rows) + 1.5 for comparison in shown.values()]
+    figure, axes = plt.subplots(len(shown), 5, figsize=(13, 0.9 + 0.24 * sum(heights)), squeeze=False, sharex="col", sharey="row",
+                                height_ratios=heights, width_ratios=(1.5, 1, 1, 1, 1), layout="constrained")  # fmt: skip
+    for line, (title, comparison) in zip(axes, shown.items(), strict=True):
+        _estimators(line, comparison.rows)
+        line[1].set_title(title, fontsize=10, fontweight="bold")  # in the middle of the figure
+    for ax, label in zip(axes[-1], ("relative error\n(hollow: to the closed form)", "angle to the truth\n(degrees)", "Hessian products",
+                                    "graph nodes kept", "milliseconds"), strict=True):  # fmt: skip
+        ax.set_xlabel(label)
+    axes[-1, 0].set(xscale="log", xlim=(LEAST / 3, 100), xticks=(1e-16, 1e-12, 1e-8, 1e-4, 1))
+    axes[-1, 1].set(xlim=(-10, 190), xticks=(0, 90, 180))
+    axes[-1, 2].set_xscale("symlog", linthresh=1)
+    axes[-1, 2].xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=(1, 3)))
+    for ax in axes[-1, 3:]:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        ax.xaxis.set_minor_formatter("")
+    for ax in axes[-1, 2:]:
+        ax.margins(x=0.12)
+        ax.xaxis.set_major_formatter("{x:g}")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
+    return figure
+
+
+def _estimators(axes: Sequence[Axes], rows: list[Row]) -> None:
+    """One comparison: the estimators from the top downwards."""
+    places = np.arange(len(rows))
+    right = np.array([row.error is not None and row.error <= AGREES for row in rows])
+    columns = [(row.error, row.angle, row.hessian_products, row.nodes, None if row.seconds is None else 1e3 * row.seconds) for row in rows]
+    for ax, column in zip(axes, np.array(columns, float).T, strict=True):
+        for chosen, color, label in ((right, BLUE, "is the gradient of what it ran"), (~right, ORANGE, "is not")):
+            ax.plot(np.where(column == 0, LEAST, column)[chosen] if ax is axes[0] else column[chosen], places[chosen], "o", color=color,
+                    label=label)  # fmt: skip
+        ax.set_yticks(places, [row.name for row in rows])
+        ax.grid(axis="y", alpha=0.3)
+        ax.tick_params(axis="y", length=0)
+        ax.spines[["top", "right", "left"]].set_visible(False)
+        ax.patch.set_visible(False)  # what is written may reach over the next columns
+    exact = np.array([np.nan if row.exact_error is None else max(row.exact_error, LEAST) for row in rows])
+    axes[0].plot(exact, places, "o", color="black", markersize=9, markerfacecolor="none")
+    for place, row in enumerate(rows):
+        if row.failure:
+            axes[0].text(LEAST, place, f"failed: {row.failure[:90]}", va="center", fontsize=8).set_in_layout(False)
+    axes[0].set_ylim(len(rows) - 0.4, -0.6)
+
+
+def accuracy_against_cost(curves: dict[str, list[Point]]) -> Figure:
+    """Ways to the meta-gradient: how near they are to it after so many Hessian products, and what they keep in memory by then."""
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    styles = zip((ORANGE, GREEN, BLUE, PURPLE), ("o-", "s-", "^-", "x--"), strict=True)
+    for (name, points), (color, style) in zip(curves.items(), styles, strict=False):
+        products, nodes, errors = np.array(points, float).T
+        left.plot(products, np.maximum(errors, LEAST), style, color=color, label=name, markersize=5)
+        right.plot(products, nodes, style, color=color, label=name, markersize=5)
+    left.set(title="Accuracy", ylabel="relative error of the meta-gradient")
+    right.set(title="Memory", ylabel="graph nodes kept at once")
+    for ax in (left, right):
+        ax.set(xscale="log", yscale="log", xlabel="Hessian products")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False)
+    return figure

@@ -23,6 +23,7 @@ from . import implicit, learned_optimizer, maml, nn
 from .autodiff import grad, hessian, ravel, tree
 from .autodiff.check import approximate_gradient
 from .bilevel import Bilevel
+from .comparison import relative_error
 from .machine import trace
 from .tasks import Task, quadratics, sinusoids
 
@@ -40,16 +41,6 @@ class Check(NamedTuple):
     @property
     def passed(self) -> bool:
         return bool(self.error <= TOLERANCE[self.oracle])
-
-
-def relative_error(gradient: Any, truth: Any) -> float:
-    """The norm of the difference over the norm of the truth.
-
-    >>> relative_error({"a": 1.5}, {"a": 1.0})
-    0.5
-    """
-    gradient, truth = ravel(gradient)[0], ravel(truth)[0]
-    return float(np.linalg.norm(gradient - truth) / np.linalg.norm(truth))
 
 
 def prove(seed: int = 0) -> Iterator[Check]:
