@@ -163,6 +163,15 @@ class Info(Mapping[str, Any]):
         return f"Info({', '.join(parts)})"
 
 
+def is_finite(x: Any) -> bool:
+    """Whether all numbers in a tree are finite.
+
+    >>> is_finite({"a": 1.0, "b": np.array([1.0, np.inf])})
+    False
+    """
+    return all(bool(np.all(np.isfinite(leaf))) for leaf in tree.flatten(x)[0])
+
+
 def graph_size(value: Any, inputs: Any) -> int:
     """How many nodes the sweep from a value to these inputs keeps at once: those on the way, and the inside of the largest block.
 

@@ -22,18 +22,17 @@ All are the same gradient. What is something else, and cheaper, is told apart by
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from .autodiff import checkpoint, grad, jvp, ravel, stop_gradient, tree, value_and_grad, vjp
 from .autodiff.derivatives import inner_product
-from .bilevel import Bilevel, Info, MetaGradient, arrays_out, graph_size, merged
-from .optim import Optimizer, sgd
+from .bilevel import Bilevel, Info, MetaGradient, arrays_out, graph_size, is_finite, merged
+from .optim import Optimizer, PerStep, floats_of, rate_at, sgd
 
 LearningRate = Any  # a number, a container shaped like phi, one of them for each step, or a function of theta that returns one of these
 
@@ -41,31 +40,19 @@ Swept = tuple[Any, Any, Any, int]  # F, its gradient, phi_K, and the number of n
 
 
 # ## The inner loop
-class PerStep(NamedTuple):
-    """A learning rate for each step (MAML++; Antoniou et al. 2019): `rates[t]` is that of step t, a number or shaped like phi.
-
-    >>> problem = Bilevel(lambda phi, theta, task: phi**2, lambda phi, theta, task: phi**2)
-    >>> adapt(problem, 1.0, None, steps=2, lr=PerStep([0.25, 0.5]))
-    np.float64(0.0)
-    """
-
-    rates: Any
-
-    @staticmethod
-    def at(alpha: Any, t: int) -> Any:
-        """The learning rate of step t, if alpha is a `PerStep` or not."""
-        return alpha.rates[t] if isinstance(alpha, PerStep) else alpha
-
-
 @dataclass(frozen=True)
 class InnerLoop:
-    """How the inner loop adapts, and which of its steps a derivative goes through: the options of `meta_gradient`, checked."""
+    """The inner loop on one task, and how it is differentiated: the options of `meta_gradient`, checked."""
 
+    problem: Bilevel
+    task: Any
     steps: int
     lr: LearningRate
     update: Callable[[Any], Optimizer] = sgd
     order: int = 2
     truncate: int | None = None
+    checkpoint: bool = False
+    weights: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         if not _is_count(self.steps):
@@ -75,30 +62,44 @@ class InnerLoop:
         if not (self.truncate is None or _is_count(self.truncate)):
             raise ValueError(f"truncate={self.truncate!r}: the number of last steps to differentiate is an integer, 0 or more; "
                              "None for all")  # fmt: skip
+        if self.weights is not None and (len(self.weights) != self.steps or not self.steps):
+            raise ValueError(f"weights has {len(self.weights)} numbers for {self.steps} steps: give one for the outer loss after each step")
 
     @property
     def first(self) -> int:
         """The first step that a derivative goes through."""
         return 0 if self.truncate is None else max(0, self.steps - self.truncate)
 
-    def begin(self, problem: Bilevel, theta: Any, task: Any) -> tuple[tuple[Any, Any], Any]:
+    def weight(self, t: int) -> float:
+        r"""$w_t$ of $F(\theta) = \sum_t w_t f(\phi_t, \theta)$, for t = 0, ..., K."""
+        if self.weights is None:
+            return float(t == self.steps)
+        return float(self.weights[t - 1]) if t > 0 else 0.0
+
+    def inner(self, phi: Any, theta: Any) -> Any:
+        return self.problem.inner(phi, theta, self.task)
+
+    def outer(self, phi: Any, theta: Any) -> Any:
+        return self.problem.outer(phi, theta, self.task)
+
+    def begin(self, theta: Any) -> tuple[tuple[Any, Any], Any]:
         r"""$z_0 = (\phi_0, s_0)$, and $\alpha$."""
         alpha = self.lr(theta) if callable(self.lr) else self.lr
         if isinstance(alpha, PerStep) and len(alpha.rates) != self.steps:
             raise ValueError(f"PerStep has {len(alpha.rates)} learning rates for {self.steps} steps: give one for each")
-        phi = problem.start(theta, task)
-        return (phi, self.update(PerStep.at(alpha, 0) if self.steps else 0.0).init(phi)), alpha
+        phi = self.problem.start(theta, self.task)
+        return (phi, self.update(rate_at(alpha, 0) if self.steps else 0.0).init(phi)), alpha
 
-    def walk(self, problem: Bilevel, theta: Any, task: Any, z: Any, alpha: Any, which: range) -> Iterator[tuple[Any, Any]]:
-        """From z, step by step: the gradient that each one used, and the z that it led to."""
-        for t in which:
+    def walk(self, theta: Any, z: Any, alpha: Any, which: range | None = None) -> Iterator[tuple[Any, Any]]:
+        """From z, step by step (all, if not told which): the gradient that each one used, and the z that it led to."""
+        for t in range(self.steps) if which is None else which:
             phi, state = z
             # $$ g_t = \nabla_\phi L(\phi_t, \theta) $$
-            g = grad(problem.inner)(phi, theta, task)
+            g = grad(self.inner)(phi, theta)
             if self.order == 1:
                 g = stop_gradient(g)
             # $$ z_{t+1} = \Phi(z_t, g_t, \alpha_t) $$
-            z = self.update(PerStep.at(alpha, t)).update(phi, g, state)
+            z = self.update(rate_at(alpha, t)).update(phi, g, state)
             if t < self.first:
                 z = stop_gradient(z)
             yield g, z
@@ -123,9 +124,9 @@ def inner_steps(
     >>> inner_steps(problem, 1.0, None, steps=2, lr=0.25)[0]
     [1.0, np.float64(0.5), np.float64(0.25)]
     """
-    loop = InnerLoop(steps, lr, update, order, truncate)
-    z, alpha = loop.begin(problem, theta, task)
-    walked = list(loop.walk(problem, theta, task, z, alpha, range(steps)))
+    loop = InnerLoop(problem, task, steps, lr, update, order, truncate)
+    z, alpha = loop.begin(theta)
+    walked = list(loop.walk(theta, z, alpha))
     return [z[0], *(phi for _, (phi, _) in walked)], [g for g, _ in walked]
 
 
@@ -163,8 +164,8 @@ def objective(
     >>> tm.value_and_grad(mean)(0.0, np.array([1.0, 3.0]))
     (array(1.25), array(-1.))
     """
-    loop, all_weights = InnerLoop(steps, lr, update, order, truncate), _outer_weights(weights, steps)
-    return lambda theta, task: _unrolled(problem, theta, task, loop, all_weights, checkpoint)[0]
+    loop = InnerLoop(problem, None, steps, lr, update, order, truncate, checkpoint, weights)
+    return lambda theta, task: _unrolled(replace(loop, task=task), theta)[0]
 
 
 def meta_gradient(
@@ -215,26 +216,16 @@ def meta_gradient(
     >>> tm.maml.meta_gradient(problem, 3.0, None, steps=1, lr=0.25).grad  # phi = 1.5, dphi/dtheta = 0.5
     array(0.5)
     """
-    methods: dict[str, Callable[..., Swept]]
-    methods = {"graph": functools.partial(_by_graph, checkpointed=checkpoint), "recursion": _by_recursion, "forward": _by_forward}
+    methods = {"graph": _by_graph, "recursion": _by_recursion, "forward": _by_forward}
     if by not in methods:
         raise ValueError(f"by={by!r}: choose 'graph', 'recursion' or 'forward'")
     if checkpoint and by != "graph":
         raise ValueError(f"checkpoint=True is for by='graph': by={by!r} has no graph of the whole loop to save memory on")
-    loop = InnerLoop(steps, lr, update, order, truncate)
+    loop = InnerLoop(problem, task, steps, lr, update, order, truncate, checkpoint, weights)
     products = (steps - loop.first) * (order == 2) * (ravel(theta)[0].size if by == "forward" else 1)
     with np.errstate(all="ignore"):  # what isn't finite is told at the end, and where it began
-        value, gradient, phi, nodes = methods[by](problem, theta, task, loop, _outer_weights(weights, steps))
-        return _result(problem, theta, task, loop, value, gradient, phi, hessian_products=products, nodes=nodes)
-
-
-def _outer_weights(weights: Sequence[float] | None, steps: int) -> list[float]:
-    r"""$w_0, \dots, w_K$ of $F(\theta) = \sum_t w_t f(\phi_t, \theta)$."""
-    if weights is None:
-        return [0.0] * steps + [1.0]
-    if len(weights) != steps or not steps:
-        raise ValueError(f"weights has {len(weights)} numbers for {steps} steps: give one for the outer loss after each step")
-    return [0.0, *map(float, weights)]
+        value, gradient, phi, nodes = methods[by](loop, theta)
+        return _result(loop, theta, value, gradient, phi, hessian_products=products, nodes=nodes)
 
 
 # ## By the graph
@@ -242,28 +233,28 @@ def _outer_weights(weights: Sequence[float] | None, steps: int) -> list[float]:
 # nodes like any others, and the sweep goes through them. A segment of steps is a function of z; made a single node by
 # `checkpoint`, it forgets its inside. With segments of c steps, the ends of K / c segments and the inside of one are kept at
 # once, and $K / c + c$ is smallest for $c = \sqrt K$.
-def _unrolled(problem: Bilevel, theta: Any, task: Any, loop: InnerLoop, weights: list[float], checkpointed: bool) -> tuple[Any, Any]:
+def _unrolled(loop: InnerLoop, theta: Any) -> tuple[Any, Any]:
     r"""$F(\theta)$ and $\phi_K$."""
-    z, alpha = loop.begin(problem, theta, task)
+    z, alpha = loop.begin(theta)
 
     def weighted_loss(t: int, phi: Any) -> Any:
-        return weights[t] * problem.outer(phi, theta, task) if weights[t] else 0.0
+        return loop.weight(t) * loop.outer(phi, theta) if loop.weight(t) else 0.0
 
     def segment(z: Any, which: range) -> tuple[Any, Any]:
-        zs = [z for _, z in loop.walk(problem, theta, task, z, alpha, which)]
+        zs = [z for _, z in loop.walk(theta, z, alpha, which)]
         return zs[-1], sum(weighted_loss(t + 1, phi) for t, (phi, _) in zip(which, zs, strict=True))
 
-    length = max(1, math.ceil(math.sqrt(loop.steps)) if checkpointed else loop.steps)
+    length = max(1, math.ceil(math.sqrt(loop.steps)) if loop.checkpoint else loop.steps)
     total = weighted_loss(0, z[0])
     for start in range(0, loop.steps, length):
-        z, part = (checkpoint(segment) if checkpointed else segment)(z, range(start, min(start + length, loop.steps)))
+        z, part = (checkpoint(segment) if loop.checkpoint else segment)(z, range(start, min(start + length, loop.steps)))
         total = total + part
     return total, z[0]
 
 
-def _by_graph(problem: Bilevel, theta: Any, task: Any, loop: InnerLoop, weights: list[float], checkpointed: bool) -> Swept:
+def _by_graph(loop: InnerLoop, theta: Any) -> Swept:
     def F(theta: Any) -> tuple[Any, Any]:
-        value, phi = _unrolled(problem, theta, task, loop, weights, checkpointed)
+        value, phi = _unrolled(loop, theta)
         return value, (phi, graph_size(value, theta))
 
     (value, (phi, nodes)), gradient = value_and_grad(F, has_aux=True)(theta)
@@ -281,15 +272,15 @@ def _by_graph(problem: Bilevel, theta: Any, task: Any, loop: InnerLoop, weights:
 # $$ \lambda_t = \lambda_{t+1} - H_t\,(\alpha \lambda_{t+1}) = (I - \alpha H_t)\,\lambda_{t+1}, \qquad
 #    \bar\theta \mathrel{-}= M_t^\top (\alpha \lambda_{t+1}), \qquad \bar\alpha \mathrel{-}= g_t\, \lambda_{t+1}. $$
 # And wherever an outer loss counts, $\lambda_t$ receives $w_t\, \partial f / \partial \phi$ at $\phi_t$: at the end that is all.
-def _by_recursion(problem: Bilevel, theta: Any, task: Any, loop: InnerLoop, weights: list[float]) -> Swept:
-    z, alpha = loop.begin(problem, theta, task)
-    walked = list(loop.walk(problem, theta, task, z, alpha, range(loop.steps)))
+def _by_recursion(loop: InnerLoop, theta: Any) -> Swept:
+    z, alpha = loop.begin(theta)
+    walked = list(loop.walk(theta, z, alpha))
     zs, gradients = [z, *(z for _, z in walked)], [g for g, _ in walked]
     value, nodes = 0.0, 0
     theta_bar, alpha_bar, lambda_ = _zeros((theta, alpha, _floats(zs[-1])))
     for t in range(loop.steps, -1, -1):
-        if weights[t]:
-            loss, phi_bar, direct = _outer_terms(problem, zs[t][0], theta, task, weights[t])
+        if loop.weight(t):
+            loss, phi_bar, direct = _outer_terms(loop, t, zs[t][0], theta)
             value, theta_bar, lambda_ = value + loss, _sum(theta_bar, direct), (_sum(lambda_[0], phi_bar), lambda_[1])
         if t > loop.first:  # through the step from t - 1 to t
             z, g = zs[t - 1], gradients[t - 1]
@@ -297,19 +288,19 @@ def _by_recursion(problem: Bilevel, theta: Any, task: Any, loop: InnerLoop, weig
             (phi_bar, state_bar), g_bar, term = pullback(lambda_)
             alpha_bar = _sum(alpha_bar, term)
             if loop.order == 2:
-                (H_product, M_product), size = second_derivative_products(problem, z[0], theta, task, g_bar)
+                (H_product, M_product), size = second_derivative_products(loop.inner, z[0], theta, g_bar)
                 phi_bar, theta_bar, nodes = _sum(phi_bar, H_product), _sum(theta_bar, M_product), max(nodes, size)
             lambda_ = (phi_bar, state_bar)
     if loop.first > 0:
         lambda_ = _zeros(lambda_)  # z_{K-k} is a constant: nothing reaches the start
     # The start and the learning rates may depend on theta: one pullback for both.
-    _, pullback = vjp(lambda theta: _start(problem, theta, task, loop), theta)
+    _, pullback = vjp(lambda theta: _start(loop, theta), theta)
     theta_bar = _sum(theta_bar, pullback((lambda_, alpha_bar))[0])
     return value, theta_bar, zs[-1][0], nodes
 
 
-def _start(problem: Bilevel, theta: Any, task: Any, loop: InnerLoop) -> tuple[Any, Any]:
-    z, alpha = loop.begin(problem, theta, task)
+def _start(loop: InnerLoop, theta: Any) -> tuple[Any, Any]:
+    z, alpha = loop.begin(theta)
     return _floats(z), alpha
 
 
@@ -317,21 +308,19 @@ def _update(loop: InnerLoop, t: int, z: Any) -> Callable[[Any, Any, Any], Any]:
     r"""$\Phi$ of step t, as a function of the floats of z, g and $\alpha$."""
 
     def Phi(floats: Any, g: Any, alpha: Any) -> Any:
-        return _floats(loop.update(PerStep.at(alpha, t)).update(floats[0], g, merged(floats[1], z[1])))
+        return _floats(loop.update(rate_at(alpha, t)).update(floats[0], g, merged(floats[1], z[1])))
 
     return Phi
 
 
 def _floats(z: tuple[Any, Any]) -> tuple[Any, Any]:
-    """z with None, which is an empty container, in the place of each int of the state: a count of steps has no derivative."""
-    phi, state = z
-    return phi, tree.map(lambda x: None if isinstance(x, int) else x, state)
+    return z[0], floats_of(z[1])
 
 
-def _outer_terms(problem: Bilevel, phi: Any, theta: Any, task: Any, weight: float) -> tuple[Any, Any, Any]:
-    r"""$w f(\phi, \theta)$, and its partial derivatives with respect to $\phi$ and $\theta$."""
-    loss, bars = value_and_grad(problem.outer, argnums=(0, 1))(phi, theta, task)
-    return tree.map(lambda x: weight * x, (loss, *bars))
+def _outer_terms(loop: InnerLoop, t: int, phi: Any, theta: Any) -> tuple[Any, Any, Any]:
+    r"""$w_t f(\phi, \theta)$, and its partial derivatives with respect to $\phi$ and $\theta$."""
+    loss, bars = value_and_grad(loop.outer, argnums=(0, 1))(phi, theta)
+    return tree.map(lambda x: loop.weight(t) * x, (loss, *bars))
 
 
 def _sum(a: Any, b: Any) -> Any:
@@ -345,16 +334,15 @@ def _zeros(x: Any) -> Any:
 # No matrix is formed: both products are the gradient of one scalar,
 # $$ H v = \nabla_\phi\, \langle \nabla_\phi L(\phi, \theta), v \rangle, \qquad
 #    M^\top v = \nabla_\theta\, \langle \nabla_\phi L(\phi, \theta), v \rangle. $$
-def second_derivative_products(problem: Bilevel, phi: Any, theta: Any, task: Any, v: Any) -> tuple[tuple[Any, Any], int]:
+def second_derivative_products(inner: Callable[[Any, Any], Any], phi: Any, theta: Any, v: Any) -> tuple[tuple[Any, Any], int]:
     r"""$(H v, M^\top v)$, and the number of graph nodes that it took.
 
-    >>> problem = Bilevel(lambda phi, theta, task: theta * phi**2, lambda phi, theta, task: phi)
-    >>> second_derivative_products(problem, 3.0, 0.5, None, 1.0)[0]
+    >>> second_derivative_products(lambda phi, theta: theta * phi**2, 3.0, 0.5, 1.0)[0]
     (array(1.), array(6.))
     """
 
     def slope(phi: Any, theta: Any) -> tuple[Any, int]:
-        value = inner_product(grad(problem.inner)(phi, theta, task), v)
+        value = inner_product(grad(inner)(phi, theta), v)
         return value, graph_size(value, (phi, theta))
 
     return grad(slope, argnums=(0, 1), has_aux=True)(phi, theta)
@@ -369,54 +357,50 @@ def second_derivative_products(problem: Bilevel, phi: Any, theta: Any, task: Any
 # The outer losses add $\dot F = \sum_t w_t \big( \langle \partial f / \partial\phi, \dot\phi_t \rangle
 # + \langle \partial f / \partial\theta, \dot\theta \rangle \big)$. Nothing of a step is needed after it. One direction for each number
 # in theta gives the gradient, one after the other.
-def _by_forward(problem: Bilevel, theta: Any, task: Any, loop: InnerLoop, weights: list[float]) -> Swept:
+def _by_forward(loop: InnerLoop, theta: Any) -> Swept:
     theta = tree.map(lambda x: float(x) if isinstance(x, int) else x, theta)
     vector, unravel = ravel(theta)
     theta_dots = [unravel(e) for e in np.eye(vector.size)]
-    starts = [jvp(lambda theta: _start(problem, theta, task, loop), (theta,), (theta_dot,))[1] for theta_dot in theta_dots]
+    starts = [jvp(lambda theta: _start(loop, theta), (theta,), (theta_dot,))[1] for theta_dot in theta_dots]
     z_dots = [_zeros(z_dot) if loop.first > 0 else z_dot for z_dot, _ in starts]
     alpha_dots = [alpha_dot for _, alpha_dot in starts]
-    z, alpha = loop.begin(problem, theta, task)
-    walk = loop.walk(problem, theta, task, z, alpha, range(loop.steps))
+    z, alpha = loop.begin(theta)
+    walk = loop.walk(theta, z, alpha)
     value, nodes = 0.0, 0
     theta_bar, slopes = _zeros(theta), np.zeros(vector.size)
     for t in range(loop.steps + 1):
         if t > 0:  # through the step from t - 1 to t
             g, z_next = next(walk)
             if t > loop.first:
-                pushed = [_push(problem, theta, task, loop, t - 1, (z, g, alpha), *dots)
-                          for dots in zip(z_dots, theta_dots, alpha_dots, strict=True)]  # fmt: skip
+                pushed = [_push(loop, t - 1, theta, z, g, alpha, dots) for dots in zip(z_dots, theta_dots, alpha_dots, strict=True)]
                 z_dots, nodes = [z_dot for z_dot, _ in pushed], max(nodes, *(size for _, size in pushed))
             z = z_next
-        if weights[t]:
-            loss, phi_bar, direct = _outer_terms(problem, z[0], theta, task, weights[t])
+        if loop.weight(t):
+            loss, phi_bar, direct = _outer_terms(loop, t, z[0], theta)
             value, theta_bar = value + loss, _sum(theta_bar, direct)
             slopes += [float(inner_product(phi_bar, phi_dot)) for phi_dot, _ in z_dots]
     return value, _sum(theta_bar, unravel(slopes)), z[0], nodes
 
 
-def _push(problem: Bilevel, theta: Any, task: Any, loop: InnerLoop, t: int, step: Any, z_dot: Any, theta_dot: Any, alpha_dot: Any) -> Any:
-    r"""$\dot z_{t+1}$, and the number of graph nodes that it took."""
-    z, g, alpha = step
-    g_dot, size = _zeros(g), 0
-    if loop.order == 2:
-        g_dot, size = gradient_tangent(problem, z[0], theta, task, z_dot[0], theta_dot)
+def _push(loop: InnerLoop, t: int, theta: Any, z: Any, g: Any, alpha: Any, dots: tuple[Any, Any, Any]) -> tuple[Any, int]:
+    r"""$\dot z_{t+1}$ from $(\dot z_t, \dot\theta, \dot\alpha)$, and the number of graph nodes that it took."""
+    z_dot, theta_dot, alpha_dot = dots
+    g_dot, size = gradient_tangent(loop.inner, z[0], theta, z_dot[0], theta_dot) if loop.order == 2 else (_zeros(g), 0)
     return jvp(_update(loop, t, z), (_floats(z), g, alpha), (z_dot, g_dot, alpha_dot))[1], size
 
 
 # Second derivatives are symmetric, so the change of the gradient is the gradient of the change:
 # $$ H \dot\phi + M \dot\theta
 #    = \nabla_\phi \big( \langle \nabla_\phi L, \dot\phi \rangle + \langle \nabla_\theta L, \dot\theta \rangle \big). $$
-def gradient_tangent(problem: Bilevel, phi: Any, theta: Any, task: Any, phi_dot: Any, theta_dot: Any) -> tuple[Any, int]:
+def gradient_tangent(inner: Callable[[Any, Any], Any], phi: Any, theta: Any, phi_dot: Any, theta_dot: Any) -> tuple[Any, int]:
     r"""$H \dot\phi + M \dot\theta$, and the number of graph nodes that it took.
 
-    >>> problem = Bilevel(lambda phi, theta, task: theta * phi**2, lambda phi, theta, task: phi)
-    >>> gradient_tangent(problem, 3.0, 0.5, None, 1.0, 1.0)[0]
+    >>> gradient_tangent(lambda phi, theta: theta * phi**2, 3.0, 0.5, 1.0, 1.0)[0]
     array(7.)
     """
 
     def slope(phi: Any) -> tuple[Any, int]:
-        value = inner_product(grad(problem.inner, argnums=(0, 1))(phi, theta, task), (phi_dot, theta_dot))
+        value = inner_product(grad(inner, argnums=(0, 1))(phi, theta), (phi_dot, theta_dot))
         return value, graph_size(value, phi)
 
     return grad(slope, has_aux=True)(phi)
@@ -449,26 +433,25 @@ def reptile(
     with np.errstate(all="ignore"):
         phi = adapt(problem, theta, task, steps=steps, lr=lr, update=update)
         direction = tree.map(lambda theta, phi: theta - phi, theta, phi)
-        value = problem.outer(phi, theta, task)
-        return _result(problem, theta, task, InnerLoop(steps, lr, update), value, direction, phi, hessian_products=0, nodes=0)
+        loop = InnerLoop(problem, task, steps, lr, update)
+        return _result(loop, theta, loop.outer(phi, theta), direction, phi, hessian_products=0, nodes=0)
 
 
 # ## What every estimator returns
-def _result(problem: Bilevel, theta: Any, task: Any, loop: InnerLoop, value: Any, gradient: Any, phi: Any, **info: Any) -> MetaGradient:
+def _result(loop: InnerLoop, theta: Any, value: Any, gradient: Any, phi: Any, **info: Any) -> MetaGradient:
     """Value, gradient and phi with their diagnostics; an error that says where it began, if anything isn't finite."""
 
     def path() -> Iterator[tuple[Any, Any]]:
         """phi and its inner loss, after 0, 1, ... steps: the loop is run again when this is asked for."""
-        z, alpha = loop.begin(problem, theta, task)
-        yield z[0], problem.inner(z[0], theta, task)
-        for _, (phi, _) in loop.walk(problem, theta, task, z, alpha, range(loop.steps)):
-            yield phi, problem.inner(phi, theta, task)
+        z, alpha = loop.begin(theta)
+        for phi, _ in (z, *(z for _, z in loop.walk(theta, z, alpha))):
+            yield phi, loop.inner(phi, theta)
 
-    if not _finite((value, gradient, phi)):
+    if not is_finite((value, gradient, phi)):
         for t, (phi, loss) in enumerate(path()):
-            if not _finite((phi, loss)):
-                raise FloatingPointError(_diverged("the inner loss" if _finite(phi) else "phi", t, loop, theta))
-        raise FloatingPointError(f"{'the meta-gradient' if _finite(value) else 'the outer loss'} isn't finite, though phi and the inner "
+            if not is_finite((phi, loss)):
+                raise FloatingPointError(_diverged("the inner loss" if is_finite(phi) else "phi", t, loop, theta))
+        raise FloatingPointError(f"{'the meta-gradient' if is_finite(value) else 'the outer loss'} isn't finite, though phi and the inner "
                                  "loss are after every step: a loss has no derivative where it was taken, or the product of the steps' "
                                  "derivatives has overflowed; fewer steps, or truncate=, keep that small")  # fmt: skip
     return arrays_out(MetaGradient(value, gradient, phi, Info(inner_losses=lambda: [float(loss) for _, loss in path()], **info)))
@@ -477,15 +460,11 @@ def _result(problem: Bilevel, theta: Any, task: Any, loop: InnerLoop, value: Any
 def _diverged(what: str, t: int, loop: InnerLoop, theta: Any) -> str:
     if t == 0:
         return f"{what} isn't finite before the first inner step: look at theta and at the task"
-    alpha = PerStep.at(loop.lr(theta) if callable(loop.lr) else loop.lr, t - 1)
+    alpha = rate_at(loop.lr(theta) if callable(loop.lr) else loop.lr, t - 1)
     rates = np.concatenate([np.ravel(rate) for rate in tree.flatten(alpha)[0]])
     between = f"{rates.min():g}" if rates.min() == rates.max() else f"{rates.min():g} to {rates.max():g}"
     return (f"the inner loop diverged: {what} isn't finite after step {t} of {loop.steps}, made with alpha = {between}. Take a smaller "
             "learning rate (gradient descent is stable below 2 / the largest eigenvalue of the inner Hessian), or fewer steps")  # fmt: skip
-
-
-def _finite(x: Any) -> bool:
-    return all(bool(np.all(np.isfinite(leaf))) for leaf in tree.flatten(x)[0])
 
 
 def _is_count(x: Any) -> bool:

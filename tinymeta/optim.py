@@ -55,6 +55,36 @@ def rates(alpha: Rate, theta: Any) -> Any:
     return tree.unflatten(structure, found)
 
 
+class PerStep(NamedTuple):
+    """A learning rate for each step of an inner loop (MAML++; Antoniou et al. 2019): `rates[t]` is that of step t.
+
+    >>> from tinymeta import Bilevel, maml
+    >>> problem = Bilevel(lambda phi, theta, task: phi**2, lambda phi, theta, task: phi**2)
+    >>> maml.adapt(problem, 1.0, None, steps=2, lr=PerStep([0.25, 0.5]))
+    np.float64(0.0)
+    """
+
+    rates: Any
+
+
+def rate_at(alpha: Any, t: int) -> Rate:
+    """The learning rate of step t, whether alpha is a `PerStep` or one for all steps.
+
+    >>> rate_at(PerStep([0.1, 0.2]), 1), rate_at(0.3, 1)
+    (0.2, 0.3)
+    """
+    return alpha.rates[t] if isinstance(alpha, PerStep) else alpha
+
+
+def floats_of(state: Any) -> Any:
+    """A state with None, which is an empty container, in the place of each int: a count of steps has no derivative.
+
+    >>> floats_of({"m": 0.5, "t": 3})
+    {'m': 0.5, 't': None}
+    """
+    return tree.map(lambda x: None if isinstance(x, int) else x, state)
+
+
 def sgd(alpha: Rate) -> Optimizer:
     r"""Gradient descent: $\theta \leftarrow \theta - \alpha g$.
 
