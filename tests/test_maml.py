@@ -329,6 +329,12 @@ def test_an_unknown_method():
         maml.meta_gradient(QUADRATIC, THETA, TASK, steps=1, lr=ALPHA, by="magic")
 
 
+@pytest.mark.parametrize("update", [optim.adam(0.1), "adam"])
+def test_an_update_is_a_function_of_the_learning_rate(update):
+    with pytest.raises(TypeError, match=rf"write update=tm.optim.adam, lr=0.1, not .*got {type(update).__name__}"):
+        maml.meta_gradient(QUADRATIC, THETA, TASK, steps=1, lr=ALPHA, update=update)
+
+
 @pytest.mark.parametrize("by", ["recursion", "forward"])
 def test_checkpoints_are_for_the_graph(by):
     with pytest.raises(ValueError, match=f"checkpoint=True is for by='graph': by='{by}' has no graph of the whole loop"):

@@ -57,6 +57,9 @@ class InnerLoop:
     def __post_init__(self) -> None:
         if not _is_count(self.steps):
             raise ValueError(f"steps={self.steps!r}: the number of inner steps is an integer, 0 or more")
+        if not callable(self.update):
+            raise TypeError("update is a function from learning rates to an Optimizer: write update=tm.optim.adam, lr=0.1, "
+                            f"not update=tm.optim.adam(0.1); got {type(self.update).__name__}")  # fmt: skip
         if self.order not in (1, 2):
             raise ValueError(f"order={self.order!r}: 2 is the gradient, 1 drops the second derivatives")
         if not (self.truncate is None or _is_count(self.truncate)):
@@ -204,7 +207,7 @@ def meta_gradient(
     MetaGradient (value, grad, phi, info); info has `inner_losses` (before each step and at the end), `hessian_products`,
     and `nodes`, how many graph nodes were kept for a sweep at once (by recursion or forward: in the largest of the small graphs).
 
-    Raises ValueError for options that make no sense, FloatingPointError if the inner loop diverges or the gradient isn't finite.
+    Raises ValueError (or TypeError) for options that make no sense, FloatingPointError if the inner loop diverges or the gradient isn't finite.
 
     Source: Finn, Abbeel & Levine, Model-agnostic meta-learning (2017), eq. 1; both recursions as in Franceschi et al.,
     Forward and reverse gradient-based hyperparameter optimization (2017), section 3.
