@@ -207,7 +207,7 @@ def meta_gradient(
     MetaGradient (value, grad, phi, info); info has `inner_losses` (before each step and at the end), `hessian_products`,
     and `nodes`, how many graph nodes were kept for a sweep at once (by recursion or forward: in the largest of the small graphs).
 
-    Raises ValueError (or TypeError) for options that make no sense, FloatingPointError if the inner loop diverges or the gradient isn't finite.
+    Raises ValueError or TypeError for options that make no sense, FloatingPointError if the loop diverges or the gradient isn't finite.
 
     Source: Finn, Abbeel & Levine, Model-agnostic meta-learning (2017), eq. 1; both recursions as in Franceschi et al.,
     Forward and reverse gradient-based hyperparameter optimization (2017), section 3.
