@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tinymeta as tm
+from tinymeta import bilevel
 
 
 def loss(phi, theta, task):
@@ -25,6 +26,64 @@ def test_init_says_where_the_adaptation_starts():
 def test_a_problem_does_not_change():
     with pytest.raises(dataclasses.FrozenInstanceError):
         tm.Bilevel(loss, loss).inner = None
+
+
+# ## A part of phi
+PHI = {"body": [np.array([1.0, 2.0]), np.array(3.0)], "head": {"W": np.array([4.0]), "b": 5.0}}
+
+
+def whole_loss(phi, theta, task):
+    return sum(np.sum(x) ** k for k, x in enumerate(tm.tree.flatten(phi)[0], 1))
+
+
+@pytest.mark.parametrize("adapted, part", [
+    ({"body": False, "head": True}, {"body": [None, None], "head": {"W": PHI["head"]["W"], "b": 5.0}}),
+    ({"head": {"b": True, "W": False}, "body": [False, True]}, {"body": [None, PHI["body"][1]], "head": {"W": None, "b": 5.0}}),
+    (lambda name: name.startswith("phi['head']"), {"body": [None, None], "head": {"W": PHI["head"]["W"], "b": 5.0}}),
+    (True, PHI),
+])  # fmt: skip
+def test_a_part_of_phi(adapted, part):
+    problem = tm.Bilevel(whole_loss, lambda *args: 2 * whole_loss(*args)).adapting(adapted)
+    found = problem.start(PHI, None)
+    assert tm.tree.flatten(found)[1] == tm.tree.flatten(part)[1]
+    assert all(x is y for x, y in zip(tm.tree.flatten(found)[0], tm.tree.flatten(part)[0], strict=True))
+    assert problem.inner(found, PHI, None) == whole_loss(PHI, PHI, None) == problem.outer(found, PHI, None) / 2
+    # What adapts is the part's, the rest is where theta says now.
+    moved, doubled = tm.tree.map(lambda x: x + 1, part), tm.tree.map(lambda x: 2 * x, PHI)
+    expected = bilevel.merged(moved, doubled)
+    assert problem.inner(moved, doubled, None) == whole_loss(expected, doubled, None)
+
+
+def test_merged_puts_each_leaf_in_its_place():
+    assert bilevel.merged({"b": None, "a": [1, None]}, {"a": [5, 6], "b": 7}) == {"a": [1, 6], "b": 7}
+    assert bilevel.merged(None, None) is None and bilevel.merged(1.0, 2.0) == 1.0 and bilevel.merged(None, 2.0) == 2.0
+
+
+@pytest.mark.parametrize("adapted, message", [
+    (False, r"adapted chooses no leaf of phi, so nothing adapts; there are phi\['body'\]\[0\], phi\['body'\]\[1\], phi\['head'\]\['W'\]"),
+    (lambda name: "tail" in name, "adapted chooses no leaf of phi"),
+    ({"head": True}, r"adapted=\{'head': True\} doesn't match the structure of what it is for"),
+])  # fmt: skip
+def test_a_part_that_makes_no_sense(adapted, message):
+    problem = tm.Bilevel(whole_loss, whole_loss).adapting(adapted)
+    with pytest.raises(ValueError, match=message):
+        problem.start(PHI, None)
+
+
+def test_the_implicit_gradient_of_a_part():
+    """With the body held fast, the head is a ridge regression, and the body a hyperparameter of it."""
+    X, y, body = np.random.default_rng(0).standard_normal((5, 2)), np.ones(5), np.array([1.5, -0.5])
+    inner = lambda phi, theta, task: 0.5 * np.sum(((X * phi["body"]) @ phi["head"] - y) ** 2) + 0.5 * np.sum(phi["head"] ** 2)
+    outer = lambda phi, theta, task: np.sum(phi["head"] ** 2)
+    problem = tm.Bilevel(inner, outer).adapting({"body": False, "head": True})
+
+    def F(body):
+        Z = X * body
+        return np.sum(np.linalg.solve(Z.T @ Z + np.eye(2), Z.T @ y) ** 2)
+
+    result = tm.implicit.meta_gradient(problem, {"body": body, "head": np.zeros(2)}, None)
+    np.testing.assert_allclose(result.grad["body"], tm.grad(F)(body), rtol=1e-10)
+    assert result.phi["body"] is None and result.grad["head"].tolist() == [0.0, 0.0]
 
 
 def test_a_meta_gradient_is_a_named_tuple():
@@ -53,3 +112,19 @@ def test_info_is_a_mapping_that_computes_what_is_costly_once_and_when_it_is_aske
 def test_info_without_the_entry():
     with pytest.raises(KeyError, match="residual"):
         tm.Info(steps=5)["residual"]
+
+
+# ## What is shared by the estimators
+def test_the_size_of_a_graph():
+    x = tm.tensor(np.array([2.0, 3.0]))
+    chain = lambda x: np.sum(np.sin(np.cos(x)))  # three nodes
+    assert bilevel.graph_size(chain(x), x) == 4 and bilevel.graph_size(chain(x), tm.tensor(1.0)) == 0 == bilevel.graph_size(1.0, x)
+    # A block is a node that holds the results, one for each of them, and what is in it while it is swept.
+    assert bilevel.graph_size(tm.checkpoint(chain)(x), x) == 3 + 3
+    assert bilevel.graph_size(tm.checkpoint(lambda y: chain(y) * x[0])(np.exp(x)), x) == 5 + 4
+    assert bilevel.graph_size(tm.vmap(np.sin)(x), x) == 3 + 1
+
+
+def test_finite():
+    assert bilevel.is_finite({"a": 1.0, "b": (np.ones(2), None)})
+    assert not bilevel.is_finite([1.0, np.array([1.0, np.nan])]) and not bilevel.is_finite(-np.inf)

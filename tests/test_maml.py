@@ -1,72 +1,69 @@
-"""MAML: closed forms on quadratics, two derivations against each other, the complex step on a network."""
+"""MAML: closed forms on quadratics, the ways to the same gradient against each other, the complex step on a network."""
+
+import functools
+import tracemalloc
 
 import numpy as np
 import pytest
+from inner_loops import (
+    ALPHA,
+    E0,
+    EACH_WAY,
+    IDENTITY,
+    QUADRATIC,
+    SINUSOID,
+    STEPS,
+    TASK,
+    THETA,
+    WAYS,
+    N,
+    adapted,
+    nested_problem,
+    nested_rate,
+    nested_theta,
+    outer_gradient,
+    power,
+    relative_error,
+)
 
 import tinymeta as tm
-from tinymeta import maml
+from tinymeta import maml, optim
 from tinymeta.autodiff.check import approximate_gradient
 from tinymeta.tasks import quadratics, sinusoids
 
-N, STEPS, ALPHA = 6, 5, 0.3
-rng = np.random.default_rng(0)
-TASK = quadratics.draw(rng, N)
-THETA, IDENTITY = rng.standard_normal(N), np.eye(N)
-E0 = THETA - np.linalg.solve(TASK.A, TASK.b)  # how far the start is from the minimum
-QUADRATIC = tm.Bilevel(quadratics.inner, quadratics.outer)
-METHODS = pytest.mark.parametrize("by", ["graph", "recursion"])
-
-
-def outer_gradient(phi):
-    return TASK.C @ (phi - TASK.d)
-
-
-def power(k):
-    return np.linalg.matrix_power(IDENTITY - ALPHA * TASK.A, k)
-
-
-def adapted(k):
-    return THETA - E0 + power(k) @ E0
-
-
-def relative_error(gradient, truth):
-    gradient, truth = tm.ravel(gradient)[0], tm.ravel(truth)[0]
-    assert gradient.shape == truth.shape
-    return np.linalg.norm(gradient - truth) / np.linalg.norm(truth)
-
 
 # ## Closed forms
-@METHODS
+@EACH_WAY
 @pytest.mark.parametrize("steps", [0, 1, 2, 5, 20])
-def test_quadratic(by, steps):
-    result = maml.meta_gradient(QUADRATIC, THETA, TASK, steps=steps, lr=ALPHA, by=by)
+def test_quadratic(way, steps):
+    result = maml.meta_gradient(QUADRATIC, THETA, TASK, steps=steps, lr=ALPHA, **way)
     assert relative_error(result.phi, adapted(steps)) < 1e-13
     assert relative_error(result.grad, power(steps).T @ outer_gradient(adapted(steps))) < 1e-12
     assert relative_error(result.value, quadratics.outer(adapted(steps), None, TASK)) < 1e-13
 
 
-@METHODS
-def test_the_first_order_gradient_is_the_outer_gradient(by):
-    result = maml.meta_gradient(QUADRATIC, THETA, TASK, steps=STEPS, lr=ALPHA, by=by, order=1)
+@EACH_WAY
+def test_the_first_order_gradient_is_the_outer_gradient(way):
+    result = maml.meta_gradient(QUADRATIC, THETA, TASK, steps=STEPS, lr=ALPHA, **way, order=1)
     assert relative_error(result.grad, outer_gradient(adapted(STEPS))) < 1e-12
 
 
-@METHODS
-def test_a_shared_learning_rate_is_learned(by):
+@EACH_WAY
+def test_a_shared_learning_rate_is_learned(way):
     problem = tm.Bilevel(quadratics.inner, quadratics.outer, init=lambda theta, task: theta["phi"])
     theta = {"phi": THETA, "alpha": np.array(ALPHA)}
-    result = maml.meta_gradient(problem, theta, TASK, steps=STEPS, lr=lambda theta: theta["alpha"], by=by)
+    result = maml.meta_gradient(problem, theta, TASK, steps=STEPS, lr=lambda theta: theta["alpha"], **way)
     g = outer_gradient(adapted(STEPS))
     assert relative_error(result.grad["alpha"], -STEPS * g @ TASK.A @ power(STEPS - 1) @ E0) < 1e-12
     assert relative_error(result.grad["phi"], power(STEPS).T @ g) < 1e-12
 
 
-@METHODS
-def test_meta_sgd_learns_a_rate_for_each_parameter(by):
+@EACH_WAY
+def test_meta_sgd_learns_a_rate_for_each_parameter(way):
     problem = tm.Bilevel(quadratics.inner, quadratics.outer, init=lambda theta, task: theta["phi"])
     alpha = np.linspace(0.05, 0.5, N)
     theta = {"phi": THETA, "alpha": alpha}
-    result = maml.meta_gradient(problem, theta, TASK, steps=1, lr=lambda theta: theta["alpha"], by=by)
+    result = maml.meta_gradient(problem, theta, TASK, steps=1, lr=lambda theta: theta["alpha"], **way)
     inner_gradient = TASK.A @ THETA - TASK.b
     g = outer_gradient(THETA - alpha * inner_gradient)
     assert relative_error(result.grad["alpha"], -inner_gradient * g) < 1e-12
@@ -82,13 +79,13 @@ def test_reptile_moves_to_the_adapted_parameters(steps):
     assert len(phis) == steps + 1 and len(gradients) == steps
 
 
-@METHODS
+@EACH_WAY
 @pytest.mark.parametrize("steps", [1, 2, 3, 4])
-def test_by_hand_where_the_first_order_gradient_has_the_wrong_sign_after_odd_steps(by, steps):
+def test_by_hand_where_the_first_order_gradient_has_the_wrong_sign_after_odd_steps(way, steps):
     a, c, d, theta, alpha = 2.0, 3.0, 5.0, 1.0, 0.8  # alpha a = 1.6: each step overshoots
     problem = tm.Bilevel(lambda phi, theta, task: a / 2 * phi**2, lambda phi, theta, task: c / 2 * (phi - d) ** 2)
-    second = maml.meta_gradient(problem, theta, None, steps=steps, lr=alpha, by=by)
-    first = maml.meta_gradient(problem, theta, None, steps=steps, lr=alpha, by=by, order=1)
+    second = maml.meta_gradient(problem, theta, None, steps=steps, lr=alpha, **way)
+    first = maml.meta_gradient(problem, theta, None, steps=steps, lr=alpha, **way, order=1)
     phi = (-0.6) ** steps * theta
     assert relative_error(second.grad, (-0.6) ** steps * c * (phi - d)) < 1e-13
     assert relative_error(first.grad, c * (phi - d)) < 1e-13
@@ -96,29 +93,29 @@ def test_by_hand_where_the_first_order_gradient_has_the_wrong_sign_after_odd_ste
 
 
 # ## Truncation
-@METHODS
+@EACH_WAY
 @pytest.mark.parametrize("kept", [0, 1, 3])
-def test_truncation_cuts_the_way_to_the_start(by, kept):
+def test_truncation_cuts_the_way_to_the_start(way, kept):
     """What is left is the way through theta in the last inner losses."""
     problem = tm.Bilevel(lambda phi, theta, task: quadratics.inner(phi, None, task) - theta @ phi, quadratics.outer)
-    result = maml.meta_gradient(problem, THETA, TASK, steps=STEPS, lr=ALPHA, by=by, truncate=kept)
+    result = maml.meta_gradient(problem, THETA, TASK, steps=STEPS, lr=ALPHA, **way, truncate=kept)
     g = outer_gradient(result.phi)
     assert relative_error(1 + result.grad, 1 + ALPHA * sum((power(j) @ g for j in range(kept)), start=np.zeros(N))) < 1e-13
-    assert maml.meta_gradient(QUADRATIC, THETA, TASK, steps=STEPS, lr=ALPHA, by=by, truncate=kept).grad.tolist() == [0] * N
+    assert maml.meta_gradient(QUADRATIC, THETA, TASK, steps=STEPS, lr=ALPHA, **way, truncate=kept).grad.tolist() == [0] * N
 
 
-@METHODS
-def test_truncation_longer_than_the_adaptation_does_nothing(by):
-    whole = maml.meta_gradient(QUADRATIC, THETA, TASK, steps=STEPS, lr=ALPHA, by=by)
+@EACH_WAY
+def test_truncation_longer_than_the_adaptation_does_nothing(way):
+    whole = maml.meta_gradient(QUADRATIC, THETA, TASK, steps=STEPS, lr=ALPHA, **way)
     for kept in (STEPS + 1, 100):
-        result = maml.meta_gradient(QUADRATIC, THETA, TASK, steps=STEPS, lr=ALPHA, by=by, truncate=kept)
+        result = maml.meta_gradient(QUADRATIC, THETA, TASK, steps=STEPS, lr=ALPHA, **way, truncate=kept)
         assert result.grad.tolist() == whole.grad.tolist()
-        assert result.info["hessian_products"] == STEPS
+        assert result.info["hessian_products"] == STEPS * (N if way == WAYS["forward"] else 1)
 
 
-@METHODS
+@EACH_WAY
 @pytest.mark.parametrize("kept", [1, 4, 30])
-def test_truncated_at_the_optimum_it_is_the_neumann_series_of_the_implicit_gradient(by, kept):
+def test_truncated_at_the_optimum_it_is_the_neumann_series_of_the_implicit_gradient(way, kept):
     """Ridge regression, started at its solution w, and differentiated with respect to the strength lambda."""
     generator = np.random.default_rng(3)
     X, y, strength, n = generator.standard_normal((12, 4)), generator.standard_normal(12), 0.3, 12
@@ -130,71 +127,44 @@ def test_truncated_at_the_optimum_it_is_the_neumann_series_of_the_implicit_gradi
         init=lambda theta, task: w,
     )
     alpha, v = 0.4, w - 1
-    result = maml.meta_gradient(problem, strength, None, steps=kept + 2, lr=alpha, by=by, truncate=kept)
+    result = maml.meta_gradient(problem, strength, None, steps=kept + 2, lr=alpha, **way, truncate=kept)
     step = np.eye(4) - alpha * H
     series = alpha * sum(np.linalg.matrix_power(step, j) @ v for j in range(kept))
     assert relative_error(result.grad, -w @ series) < 1e-12
     # The remainder of the series is known, and with it the distance to the gradient of the implicit function theorem.
-    exact = tm.implicit.meta_gradient(problem, strength, None, phi=w).grad
+    exact = -w @ np.linalg.solve(H, v)
     remainder = np.linalg.matrix_power(step, kept) @ np.linalg.solve(H, v)
     assert abs(result.grad - exact - w @ remainder) < 1e-12 * abs(exact)
     assert np.abs(w @ remainder) > 1e-7 * abs(exact)  # so that the line above says something
 
 
-# ## By the graph and by the recursion: a network, nested containers, everything at once
-def nested_problem():
-    """phi is nested and starts at a function of theta; both losses depend on theta as well."""
-
-    def inner(phi, theta, task):
-        prediction = tm.nn.mlp(phi["layers"], task.support.x, np.tanh) * phi["scale"]
-        return tm.nn.mean_squared_error(prediction, task.support.y) + np.exp(theta["log_decay"]) * np.sum(phi["layers"][0]["W"] ** 2)
-
-    def outer(phi, theta, task):
-        prediction = tm.nn.mlp(phi["layers"], task.query.x, np.tanh) * phi["scale"]
-        return tm.nn.mean_squared_error(prediction, task.query.y) + 0.1 * np.sum(theta["log_decay"] ** 2) + phi["scale"] * theta["rate"][0]
-
-    return tm.Bilevel(inner, outer, init=lambda theta, task: {"layers": theta["layers"], "scale": 1 + theta["log_decay"] ** 2})
-
-
-def nested_theta():
-    generator = np.random.default_rng(1)
-    return {"layers": tm.nn.initialize_mlp(generator, (1, 4, 1)), "log_decay": np.array(-1.5), "rate": np.array([-3.5, -4.0])}
-
-
-def nested_rate(theta):
-    """A rate for each layer, and one for the scale, from two numbers: a container shaped like phi."""
-    slow, fast = np.exp(theta["rate"][1]), np.exp(theta["rate"][0])
-    return {"layers": [{"W": slow, "b": fast}, {"W": fast, "b": fast}], "scale": slow}
-
-
-SINUSOID = tm.tree.map(lambda x: x[0], sinusoids.draw(np.random.default_rng(2), 1))
-
-
+# ## All ways: a network, nested containers, everything at once
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("truncate", [None, 0, 1, 3, 4, 9])
-def test_the_graph_and_the_recursion_agree(order, truncate):
-    one, other = (
-        maml.meta_gradient(nested_problem(), nested_theta(), SINUSOID, steps=4, lr=nested_rate, order=order, by=by, truncate=truncate)
-        for by in ("graph", "recursion")
-    )
-    assert relative_error(one.grad, other.grad) < 1e-12
-    assert tm.tree.flatten(one.grad)[1] == tm.tree.flatten(nested_theta())[1] == tm.tree.flatten(other.grad)[1]
-    assert one.value == other.value and relative_error(one.phi, other.phi) == 0
+@pytest.mark.parametrize("weights", [None, [0.5, 0.0, -2.0, 1.0]])
+def test_all_ways_agree(order, truncate, weights):
+    options = {"steps": 4, "lr": nested_rate, "order": order, "truncate": truncate, "weights": weights}
+    graph, *others = (maml.meta_gradient(nested_problem(), nested_theta(), SINUSOID, **options, **way) for way in WAYS.values())
     products = 0 if order == 1 else 4 if truncate is None else min(4, truncate)
-    assert one.info["hessian_products"] == other.info["hessian_products"] == products
-    assert one.info["inner_losses"] == other.info["inner_losses"] and len(one.info["inner_losses"]) == 5
+    assert graph.info["hessian_products"] == products and len(graph.info["inner_losses"]) == 5
+    for other in others:
+        assert relative_error(other.grad, graph.grad) < 1e-12
+        assert tm.tree.flatten(other.grad)[1] == tm.tree.flatten(nested_theta())[1] == tm.tree.flatten(graph.grad)[1]
+        assert abs(other.value / graph.value - 1) < 1e-15 and relative_error(other.phi, graph.phi) == 0
+        assert other.info["inner_losses"] == graph.info["inner_losses"]
+    assert [other.info["hessian_products"] for other in others] == [products, products, 16 * products]
 
 
-@METHODS
-def test_the_complex_step_on_everything_at_once(by):
+@EACH_WAY
+def test_the_complex_step_on_everything_at_once(way):
     F = maml.objective(nested_problem(), steps=4, lr=nested_rate)
-    result = maml.meta_gradient(nested_problem(), nested_theta(), SINUSOID, steps=4, lr=nested_rate, by=by)
+    result = maml.meta_gradient(nested_problem(), nested_theta(), SINUSOID, steps=4, lr=nested_rate, **way)
     assert relative_error(result.grad, approximate_gradient(lambda theta: F(theta, SINUSOID), nested_theta())) < 1e-12
     assert result.value == F(nested_theta(), SINUSOID)
 
 
-@METHODS
-def test_the_complex_step_on_a_network(by):
+@EACH_WAY
+def test_the_complex_step_on_a_network(way):
     def loss(data):
         return lambda phi, theta, task: tm.nn.mean_squared_error(tm.nn.mlp(phi, getattr(task, data).x, np.tanh), getattr(task, data).y)
 
@@ -202,13 +172,13 @@ def test_the_complex_step_on_a_network(by):
     theta = tm.nn.initialize_mlp(np.random.default_rng(5), (1, 6, 6, 1))
     F = maml.objective(problem, steps=5, lr=0.05)
     truth = approximate_gradient(lambda theta: F(theta, SINUSOID), theta)
-    assert relative_error(maml.meta_gradient(problem, theta, SINUSOID, steps=5, lr=0.05, by=by).grad, truth) < 1e-12
-    first = maml.meta_gradient(problem, theta, SINUSOID, steps=5, lr=0.05, by=by, order=1)
+    assert relative_error(maml.meta_gradient(problem, theta, SINUSOID, steps=5, lr=0.05, **way).grad, truth) < 1e-12
+    first = maml.meta_gradient(problem, theta, SINUSOID, steps=5, lr=0.05, **way, order=1)
     assert relative_error(first.grad, truth) > 1e-2  # first order is something else, and the oracle sees it
 
 
-@METHODS
-def test_first_order_is_a_stopped_gradient(by):
+@EACH_WAY
+def test_first_order_is_a_stopped_gradient(way):
     """The definition, written down: each inner gradient is a constant, for phi and for theta."""
     problem, theta = nested_problem(), nested_theta()
 
@@ -219,46 +189,20 @@ def test_first_order_is_a_stopped_gradient(by):
             phi = tm.tree.map(lambda phi, alpha, g: phi - alpha * g, phi, alpha, g)
         return problem.outer(phi, theta, SINUSOID)
 
-    first, second = (
-        maml.meta_gradient(problem, theta, SINUSOID, steps=3, lr=nested_rate, order=order, by=by).grad for order in (1, 2)
-    )
+    first, second = (maml.meta_gradient(problem, theta, SINUSOID, steps=3, lr=nested_rate, order=order, **way).grad for order in (1, 2))
     assert relative_error(first, tm.grad(F)(theta)) < 1e-13
     assert relative_error(first, second) > 1e-2
 
 
-# ## The learning rate
-def test_the_same_learning_rate_in_four_forms():
-    forms = [ALPHA, np.full(N, ALPHA), lambda theta: ALPHA, lambda theta: ALPHA * np.ones_like(theta)]
-    results = [maml.meta_gradient(QUADRATIC, THETA, TASK, steps=3, lr=lr, by=by).grad for lr in forms for by in ("graph", "recursion")]
-    assert all(relative_error(result, results[0]) < 1e-14 for result in results)
-
-
-def test_a_container_of_learning_rates():
-    problem = tm.Bilevel(
-        lambda phi, theta, task: phi["a"] ** 2 + np.sum(phi["b"][0] ** 2), lambda phi, theta, task: phi["a"] + np.sum(phi["b"][0])
-    )
-    theta = {"a": 1.0, "b": (np.array([2.0, 3.0]),)}
-    lr = {"a": 0.25, "b": (np.array([0.125, 0.375]),)}
-    result = maml.meta_gradient(problem, theta, None, steps=1, lr=lr)
-    assert result.phi["a"] == 0.5 and result.phi["b"][0].tolist() == [1.5, 0.75]
-    assert result.grad["a"] == 0.5 and result.grad["b"][0].tolist() == [0.75, 0.25]
-    assert maml.learning_rates(0.1, None, theta) == {"a": 0.1, "b": (0.1,)}
-
-
-def test_learning_rates_of_another_structure():
-    with pytest.raises(ValueError, match=r"another structure: expected dict with \['a'\], got dict with \['b'\]"):
-        maml.meta_gradient(tm.Bilevel(lambda phi, *_: phi["a"] ** 2, lambda phi, *_: phi["a"]), {"a": 1.0}, None, steps=1, lr={"b": 0.1})
-
-
 # ## Precision
-@METHODS
+@EACH_WAY
 @pytest.mark.parametrize("order", [1, 2])
-def test_float32_stays_float32(by, order):
+def test_float32_stays_float32(way, order):
     single = lambda x: np.asarray(x, np.float32)
     task, theta = tm.tree.map(single, SINUSOID), tm.tree.map(single, nested_theta())
-    result = maml.meta_gradient(nested_problem(), theta, task, steps=2, lr=nested_rate, by=by, order=order)
+    result = maml.meta_gradient(nested_problem(), theta, task, steps=2, lr=nested_rate, **way, order=order)
     assert {x.dtype for x in tm.tree.flatten((result.value, result.grad, result.phi))[0]} == {np.dtype(np.float32)}
-    double = maml.meta_gradient(nested_problem(), nested_theta(), SINUSOID, steps=2, lr=nested_rate, by=by, order=order)
+    double = maml.meta_gradient(nested_problem(), nested_theta(), SINUSOID, steps=2, lr=nested_rate, **way, order=order)
     assert 0 < relative_error(result.grad, double.grad) < 1e-5
 
 
@@ -285,29 +229,94 @@ def test_adapt_is_the_last_of_the_inner_steps_and_differentiable():
     assert relative_error(J, power(STEPS)) < 1e-13
 
 
-# ## Memory
-def test_the_graph_grows_with_the_steps_and_the_recursion_does_not():
-    def nodes(by, steps):
-        return maml.meta_gradient(nested_problem(), nested_theta(), SINUSOID, steps=steps, lr=0.01, by=by).info["nodes"]
+def objectives():
+    adaptive = {"update": functools.partial(optim.adam, epsilon=0.1)}
+    per_step = {"lr": lambda theta: maml.PerStep([np.exp(theta["rate"][0]), nested_rate(theta), 0.02])}
+    return [adaptive, {"update": optim.rmsprop}, {"update": optim.momentum, "checkpoint": True}, {"truncate": 2}, {"order": 1} | adaptive,
+            {"weights": [0.2, 0.3, 0.5], "checkpoint": True}, per_step]  # fmt: skip
 
-    graph, recursion = ([nodes(by, steps) for steps in (2, 4, 8, 16)] for by in ("graph", "recursion"))
+
+@pytest.mark.parametrize("options", objectives(), ids=lambda options: ", ".join(options))
+def test_every_objective_is_the_same_on_the_machine(options):
+    F = maml.objective(nested_problem(), **({"steps": 3, "lr": nested_rate} | options))
+    tasks = sinusoids.draw(np.random.default_rng(7), 3)
+    step = tm.value_and_grad(lambda theta, tasks: np.mean(tm.vmap(F, (None, 0))(theta, tasks)))
+    (value, gradient), (eager_value, eager_gradient) = tm.jit(step)(nested_theta(), tasks), step(nested_theta(), tasks)
+    assert abs(value / eager_value - 1) < 1e-12 and relative_error(gradient, eager_gradient) < 1e-12
+    single = maml.meta_gradient(nested_problem(), nested_theta(), SINUSOID, **({"steps": 3, "lr": nested_rate} | options))
+    assert relative_error(tm.jit(tm.grad(F))(nested_theta(), SINUSOID), single.grad) < 1e-12
+
+
+def test_an_objective_of_a_part_is_the_same_on_the_machine():
+    F = maml.objective(nested_problem().adapting({"layers": [False, True], "scale": True}), steps=2, lr=0.05)
+    assert relative_error(tm.jit(tm.grad(F))(nested_theta(), SINUSOID), tm.grad(F)(nested_theta(), SINUSOID)) < 1e-12
+
+
+@pytest.mark.parametrize("products", [
+    lambda phi, theta: maml.second_derivative_products(lambda phi, theta: nested_problem().inner(phi, theta, SINUSOID), phi, theta, phi)[0],
+    lambda phi, theta: maml.gradient_tangent(lambda phi, theta: nested_problem().inner(phi, theta, SINUSOID), phi, theta, phi, theta)[0],
+])  # fmt: skip
+def test_the_products_are_the_same_on_the_machine(products):
+    phi, theta = nested_problem().start(nested_theta(), SINUSOID), nested_theta()
+    assert relative_error(tm.jit(products)(phi, theta), products(phi, theta)) < 1e-12
+
+
+# ## Memory
+def meta_gradient_of_few(steps, **way):
+    """With respect to two numbers, so that forward mode is quick."""
+    problem = tm.Bilevel(nested_problem().inner, nested_problem().outer, init=lambda theta, task: {"layers": LAYERS, "scale": 1.0})
+    return maml.meta_gradient(problem, {"log_decay": np.array(-1.5), "rate": np.array([-3.5])}, SINUSOID, steps=steps, lr=0.01, **way)
+
+
+LAYERS = nested_theta()["layers"]
+
+
+def test_the_nodes_that_are_kept():
+    def nodes(way, steps):
+        return meta_gradient_of_few(steps, **WAYS[way]).info["nodes"]
+
+    graph, recursion, forward = ([nodes(way, steps) for steps in (2, 4, 8, 16)] for way in ("graph", "recursion", "forward"))
     growth = np.diff(graph) / [2, 4, 8]
     assert growth.min() == growth.max() > 0
-    assert len(set(recursion)) == 1 and 0 < recursion[0] < graph[1]
+    assert len(set(recursion)) == len(set(forward)) == 1
+    assert 0 < recursion[0] < graph[1] and 0 < forward[0] < graph[1]
+    # In segments of 2, 4, 8, 16 steps: twice as many for four times the steps.
+    segments = np.diff([nodes("checkpointed graph", steps) for steps in (4, 16, 64, 256)])
+    assert segments.tolist() == (segments[0] * np.array([1, 2, 4])).tolist()
+    assert nodes("checkpointed graph", 256) < nodes("graph", 256) / 8
+
+
+def test_forward_mode_does_not_need_more_memory_for_more_steps():
+    def peak(way, steps):
+        tracemalloc.start()
+        meta_gradient_of_few(steps, **WAYS[way])
+        size = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return size
+
+    assert peak("forward", 4) > 0  # what is cached on the way stays for the next
+    assert peak("forward", 64) < 1.5 * peak("forward", 4)
+    assert peak("graph", 64) > 8 * peak("graph", 4)
+    assert peak("checkpointed graph", 64) < peak("graph", 64) / 3
 
 
 # ## What makes no sense
-@METHODS
+@EACH_WAY
 @pytest.mark.parametrize("wrong, message", [
     ({"steps": -1}, "steps=-1: the number of inner steps is an integer, 0 or more"),
     ({"steps": 2.0}, "steps=2.0: the number of inner steps is an integer"),
     ({"order": 3}, "order=3: 2 is the gradient, 1 drops the second derivatives"),
     ({"truncate": -1}, "truncate=-1: the number of last steps to differentiate is an integer, 0 or more"),
     ({"truncate": 1.5}, "truncate=1.5: "),
+    ({"weights": [1.0, 2.0]}, "weights has 2 numbers for 1 steps: give one for the outer loss after each step"),
+    ({"weights": [], "steps": 0}, "weights has 0 numbers for 0 steps"),
 ])  # fmt: skip
-def test_arguments_that_make_no_sense(by, wrong, message):
+def test_arguments_that_make_no_sense(way, wrong, message):
     with pytest.raises(ValueError, match=message):
-        maml.meta_gradient(QUADRATIC, THETA, TASK, **({"steps": 1, "lr": ALPHA, "by": by} | wrong))
+        maml.meta_gradient(QUADRATIC, THETA, TASK, **({"steps": 1, "lr": ALPHA} | way | wrong))
+    if way == {}:
+        with pytest.raises(ValueError, match=message):
+            maml.objective(QUADRATIC, **({"steps": 1, "lr": ALPHA} | wrong))
 
 
 def test_numpys_integers_are_integers():
@@ -316,8 +325,62 @@ def test_numpys_integers_are_integers():
 
 
 def test_an_unknown_method():
-    with pytest.raises(ValueError, match="by='magic': choose 'graph' or 'recursion'"):
+    with pytest.raises(ValueError, match="by='magic': choose 'graph', 'recursion' or 'forward'"):
         maml.meta_gradient(QUADRATIC, THETA, TASK, steps=1, lr=ALPHA, by="magic")
+
+
+@pytest.mark.parametrize("update", [optim.adam(0.1), "adam"])
+def test_an_update_is_a_function_of_the_learning_rate(update):
+    with pytest.raises(TypeError, match=rf"write update=tm.optim.adam, lr=0.1, not .*got {type(update).__name__}"):
+        maml.meta_gradient(QUADRATIC, THETA, TASK, steps=1, lr=ALPHA, update=update)
+
+
+@pytest.mark.parametrize("by", ["recursion", "forward"])
+def test_checkpoints_are_for_the_graph(by):
+    with pytest.raises(ValueError, match=f"checkpoint=True is for by='graph': by='{by}' has no graph of the whole loop"):
+        maml.meta_gradient(QUADRATIC, THETA, TASK, steps=4, lr=ALPHA, by=by, checkpoint=True)
+
+
+# ## What isn't finite
+CUBIC = tm.Bilevel(lambda phi, theta, task: np.sum(phi**4), lambda phi, theta, task: np.sum(phi**2))
+
+
+@EACH_WAY
+def test_a_loop_that_diverges_names_the_step_and_the_rate(way):
+    """phi = 10 becomes 10 - 4000 alpha, and so on, each time to the third power."""
+    phi, losses = np.array([10.0]), []
+    with np.errstate(all="ignore"):
+        while not losses or np.isfinite(losses[-1]):
+            losses.append(phi[0] ** 4)
+            phi = phi - 0.5 * 4 * phi**3
+    message = f"the inner loop diverged: the inner loss isn't finite after step {len(losses) - 1} of 20, made with alpha = 0.5. Take a"
+    with pytest.raises(FloatingPointError, match=message):
+        maml.meta_gradient(CUBIC, np.array([10.0]), None, steps=20, lr=0.5, **way)
+    with pytest.raises(FloatingPointError, match=message):
+        maml.reptile(CUBIC, np.array([10.0]), None, steps=20, lr=0.5)
+
+
+def test_a_loop_that_diverges_in_a_step_of_its_own_rate():
+    lr = maml.PerStep([np.array([0.001]), np.array([0.001]), np.array([1e200])])
+    with pytest.raises(FloatingPointError, match=r"the inner loss isn't finite after step 3 of 3, made with alpha = 1e\+200\."):
+        maml.meta_gradient(CUBIC, np.array([10.0]), None, steps=3, lr=lr)
+    with pytest.raises(FloatingPointError, match=r"phi isn't finite after step 1 of 1, made with alpha = 0\.1 to inf\."):
+        maml.meta_gradient(CUBIC, np.array([10.0, 1.0]), None, steps=1, lr=np.array([0.1, np.inf]))
+
+
+@pytest.mark.parametrize("theta, what", [(np.array([np.nan]), "phi"), (np.array([1e200]), "the inner loss")])
+def test_a_start_that_is_not_finite(theta, what):
+    with pytest.raises(FloatingPointError, match=f"{what} isn't finite before the first inner step: look at theta and at the task"):
+        maml.meta_gradient(CUBIC, theta, None, steps=2, lr=0.1)
+
+
+@EACH_WAY
+def test_a_loss_without_a_derivative(way):
+    problem = tm.Bilevel(lambda phi, theta, task: np.sum(phi**2), lambda phi, theta, task: np.sum(np.sqrt(phi)))
+    with pytest.raises(FloatingPointError, match="the meta-gradient isn't finite, though phi and the inner loss are after every step"):
+        maml.meta_gradient(problem, np.zeros(1), None, steps=2, lr=0.1, **way)
+    with pytest.raises(FloatingPointError, match="the outer loss isn't finite, though phi and the inner loss are"):
+        maml.meta_gradient(problem, -np.ones(1), None, steps=2, lr=0.1, **way)
 
 
 def test_steps_and_learning_rate_have_no_default():
@@ -327,7 +390,7 @@ def test_steps_and_learning_rate_have_no_default():
         maml.meta_gradient(QUADRATIC, THETA, TASK, steps=1)
 
 
-@METHODS
-def test_a_number_comes_back_as_an_array(by):
-    result = maml.meta_gradient(tm.Bilevel(lambda phi, *_: phi**2, lambda phi, *_: phi**2), 3.0, None, steps=2, lr=0.25, by=by)
+@EACH_WAY
+def test_a_number_comes_back_as_an_array(way):
+    result = maml.meta_gradient(tm.Bilevel(lambda phi, *_: phi**2, lambda phi, *_: phi**2), 3.0, None, steps=2, lr=0.25, **way)
     assert [type(x) for x in (result.value, result.grad, result.phi)] == [np.ndarray] * 3

@@ -109,6 +109,57 @@ def test_the_derivative_where_v_is_zero(name, slope):
     np.testing.assert_allclose(derivative, -slope, rtol=1e-12)
 
 
+# ## Learning rates
+KINDS = {"sgd": optim.sgd, "momentum": optim.momentum, "rmsprop": optim.rmsprop, "adam": optim.adam}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
+def test_a_learning_rate_for_each_leaf_and_for_each_element(kind):
+    theta = {"a": np.array([1.0, 2.0]), "b": (np.array(3.0),)}
+    g = {"a": np.array([0.5, -1.0]), "b": (np.array(2.0),)}
+    alpha = {"a": np.array([0.1, 0.2]), "b": (0.3,)}
+    found = two_steps(kind(alpha), theta, g, g)[-1]
+    for rate, where in ((0.1, lambda t: t["a"][0]), (0.2, lambda t: t["a"][1]), (0.3, lambda t: t["b"][0])):
+        assert where(found) == where(two_steps(kind(rate), theta, g, g)[-1])
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
+@pytest.mark.parametrize("alpha", [0.1, {"a": 0.1, "b": np.array([0.2, 0.3])}], ids=["number", "container"])
+def test_the_derivative_by_the_learning_rate_eager_and_traced(kind, alpha):
+    def F(alpha):
+        theta = {"a": np.array(1.0), "b": np.array([2.0, 3.0])}
+        theta = two_steps(kind(alpha), theta, *[tm.tree.map(lambda x, c=c: c * x, theta) for c in (1, -2, 3)])[-1]
+        return np.sin(theta["a"]) + np.sum(theta["b"] ** 2)
+
+    truth = tm.ravel(approximate_gradient(F, alpha))[0]
+    np.testing.assert_allclose(tm.ravel(tm.grad(F)(alpha))[0], truth, rtol=1e-12)
+    np.testing.assert_allclose(tm.ravel(tm.jit(tm.grad(F))(alpha))[0], truth, rtol=1e-12)
+
+
+@pytest.mark.parametrize("alpha, message", [
+    ([0.1], r"the learning rate has another structure: expected dict with \['a'\], got list"),
+    (np.array([0.1, 0.2]), r"the learning rate has another structure: expected dict with \['a'\], got ndarray"),
+    ({"a": np.ones(3)}, r"a learning rate of shape \(3,\) doesn't fit parameters of shape \(2,\): give one number for all, or containers"),
+    ({"a": np.ones((2, 2))}, r"a learning rate of shape \(2, 2\) doesn't fit"),
+])  # fmt: skip
+def test_learning_rates_that_do_not_fit(alpha, message):
+    theta = {"a": np.ones(2)}
+    for kind in KINDS.values():
+        optimizer = kind(alpha)
+        with pytest.raises(ValueError, match=message):
+            optimizer.update(theta, theta, optimizer.init(theta))
+
+
+def test_a_rate_for_each_step():
+    assert [optim.rate_at(optim.PerStep([0.1, {"a": 0.2}]), t) for t in range(2)] == [0.1, {"a": 0.2}]
+    assert optim.rate_at({"a": 0.2}, 7) == {"a": 0.2}
+
+
+def test_the_floats_of_a_state():
+    state = optim.adam().init({"a": np.ones(2)})
+    assert tm.tree.names(optim.floats_of(state)) == ["['m']['a']", "['v']['a']"] and optim.floats_of(None) is None
+
+
 def test_adam_traced():
     """The count of steps is a Python number, so it is baked into a program; m and v are not."""
     optimizer, theta = optim.adam(0.1), np.array([1.0, 2.0])

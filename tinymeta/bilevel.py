@@ -25,7 +25,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .autodiff import tree
+from .autodiff import Tensor, tree
+from .autodiff.blocks import Block, run
+from .autodiff.reverse import between
 
 Loss = Callable[[Any, Any, Any], Any]
 
@@ -57,6 +59,57 @@ class Bilevel:
     def start(self, theta: Any, task: Any) -> Any:
         """phi_0."""
         return theta if self.init is None else self.init(theta, task)
+
+    # ANIL (Raghu et al. 2020) adapts the last layer alone. That needs no other algorithm, only another problem: let $\psi$ be the
+    # part of $\phi$ that adapts. The rest stays where it starts, and so is a function of theta:
+    # $$ \tilde L(\psi, \theta) = L(\phi_0(\theta) \text{ with } \psi \text{ put in},\; \theta), \qquad \tilde f \text{ likewise}. $$
+    def adapting(self, adapted: Any) -> Bilevel:
+        """The same problem with only some leaves of phi adapting, for any estimator.
+
+        Parameters
+        ----------
+        adapted : booleans in containers shaped like phi, or like its upper part (one for all that is below); or a function of a
+            leaf's name, such as `"phi[1]['W']"`, that says whether it adapts
+
+        Returns
+        -------
+        Bilevel, whose phi has None in the place of each leaf that doesn't adapt; `merged(phi, phi_0)` fills it in.
+
+        Raises ValueError, when it is used, if `adapted` isn't built like phi, or chooses nothing.
+
+        Example
+        -------
+        >>> import tinymeta as tm
+        >>> loss = lambda phi, theta, task: (phi["body"] * phi["head"] - 1) ** 2
+        >>> anil = tm.Bilevel(loss, loss).adapting({"body": False, "head": True})
+        >>> tm.maml.adapt(anil, {"body": 2.0, "head": 1.0}, None, steps=1, lr=0.125)
+        {'body': None, 'head': np.float64(0.5)}
+        """
+
+        def start(theta: Any, task: Any) -> Any:
+            phi = self.start(theta, task)
+            leaves, structure = tree.flatten(phi)
+            names = tree.names(phi, "phi")
+            chosen = [adapted(name) for name in names] if callable(adapted) else tree.spread(adapted, phi, "adapted")
+            if not any(chosen):
+                raise ValueError(f"adapted chooses no leaf of phi, so nothing adapts; there are {', '.join(names)}")
+            return tree.unflatten(structure, [leaf if choice else None for leaf, choice in zip(leaves, chosen, strict=True)])
+
+        def of_part(loss: Loss) -> Loss:
+            return lambda phi, theta, task: loss(merged(phi, self.start(theta, task)), theta, task)
+
+        return Bilevel(of_part(self.inner), of_part(self.outer), start)
+
+
+def merged(part: Any, whole: Any) -> Any:
+    """`whole` with the leaves of `part` in their places; where `part` has None, the leaf of `whole` stays.
+
+    >>> merged({"body": None, "head": 0.5}, {"body": 2.0, "head": 1.0})
+    {'body': 2.0, 'head': 0.5}
+    """
+    found = dict(zip(tree.names(part), tree.flatten(part)[0], strict=True))
+    leaves, structure = tree.flatten(whole)
+    return tree.unflatten(structure, [found.get(name, leaf) for name, leaf in zip(tree.names(whole), leaves, strict=True)])
 
 
 class MetaGradient(NamedTuple):
@@ -108,3 +161,32 @@ class Info(Mapping[str, Any]):
     def __repr__(self) -> str:
         parts = (f"{name}={'<computed when asked for>' if callable(x) else repr(x)}" for name, x in self._entries.items())
         return f"Info({', '.join(parts)})"
+
+
+def is_finite(x: Any) -> bool:
+    """Whether all numbers in a tree are finite.
+
+    >>> is_finite({"a": 1.0, "b": np.array([1.0, np.inf])})
+    False
+    """
+    return all(bool(np.all(np.isfinite(leaf))) for leaf in tree.flatten(x)[0])
+
+
+def graph_size(value: Any, inputs: Any) -> int:
+    """How many nodes the sweep from a value to these inputs keeps at once: those on the way, and the inside of the largest block.
+
+    >>> from tinymeta import tensor
+    >>> x = tensor(2.0)
+    >>> graph_size(np.sin(x) * x, x)  # x, its sine, and the product
+    3
+    """
+    if not isinstance(value, Tensor):
+        return 0
+    way = [node for node, _ in between([value], tree.flatten(inputs)[0])]
+    return len(way) + max((_inside(node, node.op) for node in way if isinstance(node.op, Block)), default=0)
+
+
+def _inside(node: Tensor, block: Block) -> int:
+    """How many nodes the function of a block makes when it is run again (of a map: for one row)."""
+    arguments = node.inputs[: len(node.inputs) - len(block.captured)]
+    return len(run(block.f, [x if block.length is None else x[0] for x in arguments]).nodes)

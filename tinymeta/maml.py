@@ -5,78 +5,158 @@ MAML (Finn et al. 2017) adapts by a few steps of gradient descent, and different
 
 $$ \phi_0 = \phi_0(\theta), \qquad \phi_{t+1} = \phi_t - \alpha\, \nabla_\phi L(\phi_t, \theta), \qquad F(\theta) = f(\phi_K, \theta). $$
 
-That gradient descent is an algorithm makes it no less differentiable: each step is a formula in $\phi_t$. What it costs
-is memory, for the sweep needs all $\phi_t$, and one Hessian product for each step.
+That gradient descent is an algorithm makes it no less differentiable: each step is a formula in $\phi_t$. Any other update
+will do, if it is one. Let $z_t = (\phi_t, s_t)$ be the parameters and the optimizer's state (for momentum, the velocity). Then
+
+$$ g_t = \nabla_\phi L(\phi_t, \theta), \qquad z_{t+1} = \Phi(z_t, g_t, \alpha_t), $$
+
+and for gradient descent $\Phi(\phi, g, \alpha) = \phi - \alpha g$. The chain rule can be followed in three ways:
+
+- `by="graph"`: backwards, by the engine, through the graph of all steps. What it costs is memory, for the sweep needs the inside of
+  every step. `checkpoint=True` keeps the inside of one segment of $\sqrt K$ steps at a time, and computes each anew;
+- `by="recursion"`: backwards, by hand, one step at a time: it keeps the $z_t$, and the graph of a single step;
+- `by="forward"`: forwards, by hand, beside the steps: it keeps nothing, and pays for each number in $\theta$.
+
+All are the same gradient. What is something else, and cheaper, is told apart by name: `order=1` (FOMAML), `truncate`, `reptile`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from .autodiff import Tensor, grad, stop_gradient, tree, value_and_grad, vjp
+from .autodiff import checkpoint, grad, jvp, ravel, stop_gradient, tree, value_and_grad, vjp
 from .autodiff.derivatives import inner_product
-from .autodiff.reverse import between
-from .bilevel import Bilevel, Info, MetaGradient, arrays_out
+from .bilevel import Bilevel, Info, MetaGradient, arrays_out, graph_size, is_finite, merged
+from .optim import Optimizer, PerStep, floats_of, rate_at, sgd
 
-LearningRate = Any  # a number, an array, a container shaped like phi, or a function of theta that returns one of them
+LearningRate = Any  # a number, a container shaped like phi, one of them for each step, or a function of theta that returns one of these
+
+Swept = tuple[Any, Any, Any, int]  # F, its gradient, phi_K, and the number of nodes kept
 
 
-def learning_rates(lr: LearningRate, theta: Any, phi: Any) -> Any:
-    """alpha as a tree shaped like phi: a number is the same for all leaves, a function is called with theta.
+# ## The inner loop
+@dataclass(frozen=True)
+class InnerLoop:
+    """The inner loop on one task, and how it is differentiated: the options of `meta_gradient`, checked."""
 
-    >>> learning_rates(0.1, None, {"W": np.ones(2), "b": np.zeros(1)})
-    {'W': 0.1, 'b': 0.1}
-    """
-    alpha = lr(theta) if callable(lr) else lr
-    if tree.children(alpha) is None and np.ndim(alpha) == 0:
-        return tree.map(lambda _: alpha, phi)
-    return tree.map(lambda _, alpha: alpha, phi, alpha)
+    problem: Bilevel
+    task: Any
+    steps: int
+    lr: LearningRate
+    update: Callable[[Any], Optimizer] = sgd
+    order: int = 2
+    truncate: int | None = None
+    checkpoint: bool = False
+    weights: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        if not _is_count(self.steps):
+            raise ValueError(f"steps={self.steps!r}: the number of inner steps is an integer, 0 or more")
+        if not callable(self.update):
+            raise TypeError("update is a function from learning rates to an Optimizer: write update=tm.optim.adam, lr=0.1, "
+                            f"not update=tm.optim.adam(0.1); got {type(self.update).__name__}")  # fmt: skip
+        if self.order not in (1, 2):
+            raise ValueError(f"order={self.order!r}: 2 is the gradient, 1 drops the second derivatives")
+        if not (self.truncate is None or _is_count(self.truncate)):
+            raise ValueError(f"truncate={self.truncate!r}: the number of last steps to differentiate is an integer, 0 or more; "
+                             "None for all")  # fmt: skip
+        if self.weights is not None and (len(self.weights) != self.steps or not self.steps):
+            raise ValueError(f"weights has {len(self.weights)} numbers for {self.steps} steps: give one for the outer loss after each step")
+
+    @property
+    def first(self) -> int:
+        """The first step that a derivative goes through."""
+        return 0 if self.truncate is None else max(0, self.steps - self.truncate)
+
+    def weight(self, t: int) -> float:
+        r"""$w_t$ of $F(\theta) = \sum_t w_t f(\phi_t, \theta)$, for t = 0, ..., K."""
+        if self.weights is None:
+            return float(t == self.steps)
+        return float(self.weights[t - 1]) if t > 0 else 0.0
+
+    def inner(self, phi: Any, theta: Any) -> Any:
+        return self.problem.inner(phi, theta, self.task)
+
+    def outer(self, phi: Any, theta: Any) -> Any:
+        return self.problem.outer(phi, theta, self.task)
+
+    def begin(self, theta: Any) -> tuple[tuple[Any, Any], Any]:
+        r"""$z_0 = (\phi_0, s_0)$, and $\alpha$."""
+        alpha = self.lr(theta) if callable(self.lr) else self.lr
+        if isinstance(alpha, PerStep) and len(alpha.rates) != self.steps:
+            raise ValueError(f"PerStep has {len(alpha.rates)} learning rates for {self.steps} steps: give one for each")
+        phi = self.problem.start(theta, self.task)
+        return (phi, self.update(rate_at(alpha, 0) if self.steps else 0.0).init(phi)), alpha
+
+    def walk(self, theta: Any, z: Any, alpha: Any, which: range | None = None) -> Iterator[tuple[Any, Any]]:
+        """From z, step by step (all, if not told which): the gradient that each one used, and the z that it led to."""
+        for t in range(self.steps) if which is None else which:
+            phi, state = z
+            # $$ g_t = \nabla_\phi L(\phi_t, \theta) $$
+            g = grad(self.inner)(phi, theta)
+            if self.order == 1:
+                g = stop_gradient(g)
+            # $$ z_{t+1} = \Phi(z_t, g_t, \alpha_t) $$
+            z = self.update(rate_at(alpha, t)).update(phi, g, state)
+            if t < self.first:
+                z = stop_gradient(z)
+            yield g, z
 
 
 def inner_steps(
-    problem: Bilevel, theta: Any, task: Any, *, steps: int, lr: LearningRate, order: int = 2, truncate: int | None = None
+    problem: Bilevel,
+    theta: Any,
+    task: Any,
+    *,
+    steps: int,
+    lr: LearningRate,
+    update: Callable[[Any], Optimizer] = sgd,
+    order: int = 2,
+    truncate: int | None = None,
 ) -> tuple[list[Any], list[Any]]:
-    r"""Gradient descent on the inner loss: $\phi_0, \dots, \phi_K$ and the gradients at $\phi_0, \dots, \phi_{K-1}$.
+    r"""The inner loop: $\phi_0, \dots, \phi_K$ and the gradients at $\phi_0, \dots, \phi_{K-1}$; traceable, and differentiable in theta.
 
-    First order (`order=1`) takes each inner gradient for a constant; `truncate=k`, for k < K, takes $\phi_{K-k}$ for one.
+    Parameters as for `meta_gradient`.
 
     >>> problem = Bilevel(lambda phi, theta, task: phi**2, lambda phi, theta, task: phi**2)
     >>> inner_steps(problem, 1.0, None, steps=2, lr=0.25)[0]
     [1.0, np.float64(0.5), np.float64(0.25)]
     """
-    _check_steps(steps, order, truncate)
-    phi = problem.start(theta, task)
-    alpha = learning_rates(lr, theta, phi)
-    phis, gradients = [phi], []
-    for t in range(steps):
-        # $$ g_t = \nabla_\phi L(\phi_t, \theta) $$
-        g = grad(problem.inner)(phi, theta, task)
-        if order == 1:
-            g = stop_gradient(g)
-        # $$ \phi_{t+1} = \phi_t - \alpha\, g_t $$
-        phi = tree.map(lambda phi, alpha, g: phi - alpha * g, phi, alpha, g)
-        if truncate is not None and t + 1 == steps - truncate:
-            phi = stop_gradient(phi)
-        phis.append(phi)
-        gradients.append(g)
-    return phis, gradients
+    loop = InnerLoop(problem, task, steps, lr, update, order, truncate)
+    z, alpha = loop.begin(theta)
+    walked = list(loop.walk(theta, z, alpha))
+    return [z[0], *(phi for _, (phi, _) in walked)], [g for g, _ in walked]
 
 
-def adapt(problem: Bilevel, theta: Any, task: Any, *, steps: int, lr: LearningRate, order: int = 2) -> Any:
-    r"""The adapted parameters $\phi_K$; traceable, and differentiable in theta.
+def adapt(problem: Bilevel, theta: Any, task: Any, **options: Any) -> Any:
+    r"""The adapted parameters $\phi_K$; traceable, and differentiable in theta. The options are those of `inner_steps`.
 
     >>> problem = Bilevel(lambda phi, theta, task: phi**2, lambda phi, theta, task: phi**2)
     >>> adapt(problem, 1.0, None, steps=2, lr=0.25)
     np.float64(0.25)
     """
-    return inner_steps(problem, theta, task, steps=steps, lr=lr, order=order)[0][-1]
+    return inner_steps(problem, theta, task, **options)[0][-1]
 
 
-def objective(problem: Bilevel, *, steps: int, lr: LearningRate, order: int = 2) -> Callable[[Any, Any], Any]:
+def objective(
+    problem: Bilevel,
+    *,
+    steps: int,
+    lr: LearningRate,
+    update: Callable[[Any], Optimizer] = sgd,
+    order: int = 2,
+    truncate: int | None = None,
+    checkpoint: bool = False,
+    weights: Sequence[float] | None = None,
+) -> Callable[[Any, Any], Any]:
     r"""$F(\theta; \mathcal T)$ as a function of (theta, task), for training: to be traced, mapped over tasks, differentiated.
+
+    Parameters as for `meta_gradient`. What is diverging goes unnoticed here, as under a trace values aren't known.
 
     Example
     -------
@@ -87,11 +167,8 @@ def objective(problem: Bilevel, *, steps: int, lr: LearningRate, order: int = 2)
     >>> tm.value_and_grad(mean)(0.0, np.array([1.0, 3.0]))
     (array(1.25), array(-1.))
     """
-
-    def F(theta: Any, task: Any) -> Any:
-        return problem.outer(adapt(problem, theta, task, steps=steps, lr=lr, order=order), theta, task)
-
-    return F
+    loop = InnerLoop(problem, None, steps, lr, update, order, truncate, checkpoint, weights)
+    return lambda theta, task: _unrolled(replace(loop, task=task), theta)[0]
 
 
 def meta_gradient(
@@ -101,31 +178,39 @@ def meta_gradient(
     *,
     steps: int,
     lr: LearningRate,
+    update: Callable[[Any], Optimizer] = sgd,
     order: int = 2,
     by: str = "graph",
     truncate: int | None = None,
+    checkpoint: bool = False,
+    weights: Sequence[float] | None = None,
 ) -> MetaGradient:
-    r"""$dF/d\theta$ for one task, through `steps` steps of gradient descent.
+    r"""$dF/d\theta$ for one task, through `steps` steps of gradient descent or of another update.
 
     Parameters
     ----------
-    problem : the inner and outer loss, and where the adaptation starts
+    problem : the inner and outer loss, and where the adaptation starts; `problem.adapting(...)` adapts a part of phi only (ANIL)
     theta, task : nested containers of arrays
     steps : K, the number of inner steps
-    lr : alpha: a number, an array or container shaped like phi (Meta-SGD), or a function of theta that returns one
+    lr : alpha: a number; a container shaped like phi, with a number for each leaf or (Meta-SGD) for each element; `PerStep` of
+        these (MAML++); or a function of theta that returns one of these
+    update : the update rule, a function of alpha from `optim`: `sgd`, `momentum`, `rmsprop`, `adam`, or your own
     order : 2 is the gradient; 1 drops the second derivatives (FOMAML), and is *not* the gradient of F
-    by : "graph" sweeps over the unrolled graph; "recursion" runs the adjoint recursion that is derived below
+    by : "graph" sweeps over the unrolled graph; "recursion" runs the adjoint recursion that is derived below; "forward"
+        pushes tangents along, one for each number in theta, and is for few of them
     truncate : differentiate the last so many steps only, and take what was before for a constant
+    checkpoint : by the graph, in segments of about sqrt(K) steps whose inside is computed again: less memory, the same gradient
+    weights : of the outer losses after each step, whose sum is F then (the multi-step loss of MAML++); by default the last counts alone
 
     Returns
     -------
     MetaGradient (value, grad, phi, info); info has `inner_losses` (before each step and at the end), `hessian_products`,
-    and `nodes`, how many graph nodes were kept for the sweep (for the recursion: in the largest of its small graphs).
+    and `nodes`, how many graph nodes were kept for a sweep at once (by recursion or forward: in the largest of the small graphs).
 
-    Raises ValueError for a number of steps, an order or a truncation that makes no sense.
+    Raises ValueError or TypeError for options that make no sense, FloatingPointError if the loop diverges or the gradient isn't finite.
 
-    Source: Finn, Abbeel & Levine, Model-agnostic meta-learning (2017), eq. 1; the recursion as in Franceschi et al.,
-    Forward and reverse gradient-based hyperparameter optimization (2017), section 3.1.
+    Source: Finn, Abbeel & Levine, Model-agnostic meta-learning (2017), eq. 1; both recursions as in Franceschi et al.,
+    Forward and reverse gradient-based hyperparameter optimization (2017), section 3.
 
     Example
     -------
@@ -134,94 +219,256 @@ def meta_gradient(
     >>> tm.maml.meta_gradient(problem, 3.0, None, steps=1, lr=0.25).grad  # phi = 1.5, dphi/dtheta = 0.5
     array(0.5)
     """
-    methods = {"graph": _by_graph, "recursion": _by_recursion}
+    methods = {"graph": _by_graph, "recursion": _by_recursion, "forward": _by_forward}
     if by not in methods:
-        raise ValueError(f"by={by!r}: choose 'graph' or 'recursion'")
-    _check_steps(steps, order, truncate)
-    return methods[by](problem, theta, task, steps, lr, order, truncate)
+        raise ValueError(f"by={by!r}: choose 'graph', 'recursion' or 'forward'")
+    if checkpoint and by != "graph":
+        raise ValueError(f"checkpoint=True is for by='graph': by={by!r} has no graph of the whole loop to save memory on")
+    loop = InnerLoop(problem, task, steps, lr, update, order, truncate, checkpoint, weights)
+    products = (steps - loop.first) * (order == 2) * (ravel(theta)[0].size if by == "forward" else 1)
+    with np.errstate(all="ignore"):  # what isn't finite is told at the end, and where it began
+        value, gradient, phi, nodes = methods[by](loop, theta)
+        return _result(loop, theta, value, gradient, phi, hessian_products=products, nodes=nodes)
 
 
 # ## By the graph
 # Write F down as a function of theta, and let the engine differentiate it. The inner gradients are part of the graph, as
-# nodes like any others, and the sweep goes through them.
-def _by_graph(problem: Bilevel, theta: Any, task: Any, steps: int, lr: LearningRate, order: int, truncate: int | None) -> MetaGradient:
-    def F(theta: Any) -> tuple[Any, Any]:
-        phis, _ = inner_steps(problem, theta, task, steps=steps, lr=lr, order=order, truncate=truncate)
-        value = problem.outer(phis[-1], theta, task)
-        return value, (phis, _graph_size(value, theta))
+# nodes like any others, and the sweep goes through them. A segment of steps is a function of z; made a single node by
+# `checkpoint`, it forgets its inside. With segments of c steps, the ends of K / c segments and the inside of one are kept at
+# once, and $K / c + c$ is smallest for $c = \sqrt K$.
+def _unrolled(loop: InnerLoop, theta: Any) -> tuple[Any, Any]:
+    r"""$F(\theta)$ and $\phi_K$."""
+    z, alpha = loop.begin(theta)
 
-    (value, (phis, nodes)), gradient = value_and_grad(F, has_aux=True)(theta)
-    products = (steps if truncate is None else min(steps, truncate)) if order == 2 else 0
-    return MetaGradient(value, gradient, phis[-1], _info(problem, phis, theta, task, products, nodes))
+    def weighted_loss(t: int, phi: Any) -> Any:
+        return loop.weight(t) * loop.outer(phi, theta) if loop.weight(t) else 0.0
+
+    def segment(z: Any, which: range) -> tuple[Any, Any]:
+        zs = [z for _, z in loop.walk(theta, z, alpha, which)]
+        return zs[-1], sum(weighted_loss(t + 1, phi) for t, (phi, _) in zip(which, zs, strict=True))
+
+    length = max(1, math.ceil(math.sqrt(loop.steps)) if loop.checkpoint else loop.steps)
+    total = weighted_loss(0, z[0])
+    for start in range(0, loop.steps, length):
+        z, part = (checkpoint(segment) if loop.checkpoint else segment)(z, range(start, min(start + length, loop.steps)))
+        total = total + part
+    return total, z[0]
+
+
+def _by_graph(loop: InnerLoop, theta: Any) -> Swept:
+    def F(theta: Any) -> tuple[Any, Any]:
+        value, phi = _unrolled(loop, theta)
+        return value, (phi, graph_size(value, theta))
+
+    (value, (phi, nodes)), gradient = value_and_grad(F, has_aux=True)(theta)
+    return value, gradient, phi, nodes
 
 
 # ## By the recursion
-# Let $\lambda_t = (d F / d \phi_t)$, the change of F if $\phi_t$ were moved and all later steps made as before. A step is
-# $\phi_{t+1} = \phi_t - \alpha\, g_t$ with $g_t = \nabla_\phi L(\phi_t, \theta)$, so
-# $$ d\phi_{t+1} = d\phi_t - \alpha\,(H_t\, d\phi_t + M_t\, d\theta) - g_t\, d\alpha, \qquad
-#    H_t = \nabla^2_{\phi\phi} L, \quad M_t = \nabla^2_{\phi\theta} L, $$
-# and pairing this with $\lambda_{t+1}$ gives what each of the three receives:
-# $$ \lambda_t = \lambda_{t+1} - H_t\,(\alpha \lambda_{t+1}), \qquad \bar\theta \mathrel{-}= M_t^\top (\alpha \lambda_{t+1}), \qquad
-#    \bar\alpha \mathrel{-}= g_t\, \lambda_{t+1}. $$
-# For a number alpha the first is $(I - \alpha H_t)\,\lambda_{t+1}$. No matrix is formed: both products are the gradient of the
-# scalar $\langle \nabla_\phi L(\phi, \theta), \alpha \lambda_{t+1} \rangle$, with respect to $\phi$ and to $\theta$.
-def _by_recursion(problem: Bilevel, theta: Any, task: Any, steps: int, lr: LearningRate, order: int, truncate: int | None) -> MetaGradient:
-    phis, gradients = inner_steps(problem, theta, task, steps=steps, lr=lr)
-    alpha = learning_rates(lr, theta, phis[0])
-    # $$ \lambda_K = \frac{\partial f}{\partial \phi}(\phi_K, \theta), \qquad
-    #    \bar\theta = \frac{\partial f}{\partial \theta}(\phi_K, \theta), \qquad \bar\alpha = 0 $$
-    value, (lambda_, theta_bar) = value_and_grad(problem.outer, argnums=(0, 1))(phis[-1], theta, task)
-    alpha_bar = tree.map(np.zeros_like, phis[-1])
-    products = nodes = 0
-    swept = steps if truncate is None else min(steps, truncate)
-    for phi, g in list(zip(phis, gradients, strict=False))[::-1][:swept]:
-        alpha_bar = tree.map(lambda alpha_bar, g, lambda_: alpha_bar - g * lambda_, alpha_bar, g, lambda_)
-        if order == 2:
-            scaled = tree.map(lambda alpha, lambda_: alpha * lambda_, alpha, lambda_)
-            (H_product, M_product), size = _second_derivative_products(problem, phi, theta, task, scaled)
-            lambda_ = tree.map(lambda lambda_, product: lambda_ - product, lambda_, H_product)
-            theta_bar = tree.map(lambda theta_bar, product: theta_bar - product, theta_bar, M_product)
-            products, nodes = products + 1, max(nodes, size)
-    if swept < steps:
-        lambda_ = tree.map(np.zeros_like, lambda_)  # phi_{K-k} is a constant: nothing reaches the start
-    # The start and the learning rates may depend on theta: one pullback each.
-    _, pullback = vjp(lambda theta: _start_and_rates(problem, theta, task, lr), theta)
-    theta_bar = tree.map(lambda theta_bar, rest: theta_bar + rest, theta_bar, pullback((lambda_, alpha_bar))[0])
-    return arrays_out(MetaGradient(value, theta_bar, phis[-1], _info(problem, phis, theta, task, products, nodes)))
+# Let $\lambda_t = dF / dz_t$, the change of F if $z_t$ were moved and all later steps made as before. A step moves by
+# $$ dz_{t+1} = \Phi_z\, dz_t + \Phi_g\, dg_t + \Phi_\alpha\, d\alpha_t, \qquad dg_t = H_t\, d\phi_t + M_t\, d\theta, \qquad
+#    H_t = \nabla^2_{\phi\phi} L, \quad M_t = \nabla^2_{\phi\theta} L. $$
+# Pair it with $\lambda_{t+1}$, and read off what each receives: first through the update, then through the gradient,
+# $$ (\bar z, \bar g, \bar\alpha) = (\Phi_z^\top, \Phi_g^\top, \Phi_\alpha^\top)\,\lambda_{t+1}, \qquad
+#    \lambda_t = \bar z + H_t\, \bar g, \qquad \bar\theta \mathrel{+}= M_t^\top \bar g. $$
+# (H acts on the part of z that is phi.) For gradient descent $\Phi_z = I$, $\Phi_g = -\alpha$, $\Phi_\alpha = -g_t$, so that is
+# $$ \lambda_t = \lambda_{t+1} - H_t\,(\alpha \lambda_{t+1}) = (I - \alpha H_t)\,\lambda_{t+1}, \qquad
+#    \bar\theta \mathrel{-}= M_t^\top (\alpha \lambda_{t+1}), \qquad \bar\alpha \mathrel{-}= g_t\, \lambda_{t+1}. $$
+# And wherever an outer loss counts, $\lambda_t$ receives $w_t\, \partial f / \partial \phi$ at $\phi_t$: at the end that is all.
+def _by_recursion(loop: InnerLoop, theta: Any) -> Swept:
+    z, alpha = loop.begin(theta)
+    walked = list(loop.walk(theta, z, alpha))
+    zs, gradients = [z, *(z for _, z in walked)], [g for g, _ in walked]
+    value, nodes = 0.0, 0
+    theta_bar, alpha_bar, lambda_ = _zeros((theta, alpha, _floats(zs[-1])))
+    for t in range(loop.steps, -1, -1):
+        if loop.weight(t):
+            loss, phi_bar, direct = _outer_terms(loop, t, zs[t][0], theta)
+            value, theta_bar, lambda_ = value + loss, _sum(theta_bar, direct), (_sum(lambda_[0], phi_bar), lambda_[1])
+        if t > loop.first:  # through the step from t - 1 to t
+            z, g = zs[t - 1], gradients[t - 1]
+            _, pullback = vjp(_update(loop, t - 1, z), _floats(z), g, alpha)
+            (phi_bar, state_bar), g_bar, term = pullback(lambda_)
+            alpha_bar = _sum(alpha_bar, term)
+            if loop.order == 2:
+                (H_product, M_product), size = second_derivative_products(loop.inner, z[0], theta, g_bar)
+                phi_bar, theta_bar, nodes = _sum(phi_bar, H_product), _sum(theta_bar, M_product), max(nodes, size)
+            lambda_ = (phi_bar, state_bar)
+    if loop.first > 0:
+        lambda_ = _zeros(lambda_)  # z_{K-k} is a constant: nothing reaches the start
+    # The start and the learning rates may depend on theta: one pullback for both.
+    _, pullback = vjp(lambda theta: _start(loop, theta), theta)
+    theta_bar = _sum(theta_bar, pullback((lambda_, alpha_bar))[0])
+    return value, theta_bar, zs[-1][0], nodes
 
 
-def _second_derivative_products(problem: Bilevel, phi: Any, theta: Any, task: Any, v: Any) -> tuple[tuple[Any, Any], int]:
-    r"""$(H v, M^\top v)$, and the number of graph nodes that it took."""
+def _start(loop: InnerLoop, theta: Any) -> tuple[Any, Any]:
+    z, alpha = loop.begin(theta)
+    return _floats(z), alpha
+
+
+def _update(loop: InnerLoop, t: int, z: Any) -> Callable[[Any, Any, Any], Any]:
+    r"""$\Phi$ of step t, as a function of the floats of z, g and $\alpha$."""
+
+    def Phi(floats: Any, g: Any, alpha: Any) -> Any:
+        return _floats(loop.update(rate_at(alpha, t)).update(floats[0], g, merged(floats[1], z[1])))
+
+    return Phi
+
+
+def _floats(z: tuple[Any, Any]) -> tuple[Any, Any]:
+    return z[0], floats_of(z[1])
+
+
+def _outer_terms(loop: InnerLoop, t: int, phi: Any, theta: Any) -> tuple[Any, Any, Any]:
+    r"""$w_t f(\phi, \theta)$, and its partial derivatives with respect to $\phi$ and $\theta$."""
+    loss, bars = value_and_grad(loop.outer, argnums=(0, 1))(phi, theta)
+    return tree.map(lambda x: loop.weight(t) * x, (loss, *bars))
+
+
+def _sum(a: Any, b: Any) -> Any:
+    return tree.map(lambda a, b: a + b, a, b)
+
+
+def _zeros(x: Any) -> Any:
+    return tree.map(np.zeros_like, x)
+
+
+# No matrix is formed: both products are the gradient of one scalar,
+# $$ H v = \nabla_\phi\, \langle \nabla_\phi L(\phi, \theta), v \rangle, \qquad
+#    M^\top v = \nabla_\theta\, \langle \nabla_\phi L(\phi, \theta), v \rangle. $$
+def second_derivative_products(inner: Callable[[Any, Any], Any], phi: Any, theta: Any, v: Any) -> tuple[tuple[Any, Any], int]:
+    r"""$(H v, M^\top v)$, and the number of graph nodes that it took.
+
+    >>> second_derivative_products(lambda phi, theta: theta * phi**2, 3.0, 0.5, 1.0)[0]
+    (array(1.), array(6.))
+    """
 
     def slope(phi: Any, theta: Any) -> tuple[Any, int]:
-        value = inner_product(grad(problem.inner)(phi, theta, task), v)
-        return value, _graph_size(value, (phi, theta))
+        value = inner_product(grad(inner)(phi, theta), v)
+        return value, graph_size(value, (phi, theta))
 
     return grad(slope, argnums=(0, 1), has_aux=True)(phi, theta)
 
 
-def _start_and_rates(problem: Bilevel, theta: Any, task: Any, lr: LearningRate) -> tuple[Any, Any]:
-    phi = problem.start(theta, task)
-    return phi, tree.map(lambda phi, alpha: alpha * np.ones_like(phi), phi, learning_rates(lr, theta, phi))
+# ## Forward
+# The same step, read from left to right. Let $\dot x$ be the derivative of x as theta moves in the direction $\dot\theta$:
+# $$ \dot g_t = H_t\, \dot\phi_t + M_t\, \dot\theta, \qquad
+#    \dot z_{t+1} = \Phi_z\, \dot z_t + \Phi_g\, \dot g_t + \Phi_\alpha\, \dot\alpha_t, $$
+# for gradient descent
+# $$ \dot\phi_{t+1} = (I - \alpha H_t)\, \dot\phi_t - \alpha M_t\, \dot\theta - g_t\, \dot\alpha_t. $$
+# The outer losses add $\dot F = \sum_t w_t \big( \langle \partial f / \partial\phi, \dot\phi_t \rangle
+# + \langle \partial f / \partial\theta, \dot\theta \rangle \big)$. Nothing of a step is needed after it. One direction for each number
+# in theta gives the gradient, one after the other.
+def _by_forward(loop: InnerLoop, theta: Any) -> Swept:
+    theta = tree.map(lambda x: float(x) if isinstance(x, int) else x, theta)
+    vector, unravel = ravel(theta)
+    theta_dots = [unravel(e) for e in np.eye(vector.size)]
+    starts = [jvp(lambda theta: _start(loop, theta), (theta,), (theta_dot,))[1] for theta_dot in theta_dots]
+    z_dots = [_zeros(z_dot) if loop.first > 0 else z_dot for z_dot, _ in starts]
+    alpha_dots = [alpha_dot for _, alpha_dot in starts]
+    z, alpha = loop.begin(theta)
+    walk = loop.walk(theta, z, alpha)
+    value, nodes = 0.0, 0
+    theta_bar, slopes = _zeros(theta), np.zeros(vector.size)
+    for t in range(loop.steps + 1):
+        if t > 0:  # through the step from t - 1 to t
+            g, z_next = next(walk)
+            if t > loop.first:
+                pushed = [_push(loop, t - 1, theta, z, g, alpha, dots) for dots in zip(z_dots, theta_dots, alpha_dots, strict=True)]
+                z_dots, nodes = [z_dot for z_dot, _ in pushed], max(nodes, *(size for _, size in pushed))
+            z = z_next
+        if loop.weight(t):
+            loss, phi_bar, direct = _outer_terms(loop, t, z[0], theta)
+            value, theta_bar = value + loss, _sum(theta_bar, direct)
+            slopes += [float(inner_product(phi_bar, phi_dot)) for phi_dot, _ in z_dots]
+    return value, _sum(theta_bar, unravel(slopes)), z[0], nodes
 
 
-def _graph_size(value: Any, inputs: Any) -> int:
-    """How many nodes the sweep from a value to these inputs has to keep."""
-    return len(between([value], tree.flatten(inputs)[0])) if isinstance(value, Tensor) else 0
+def _push(loop: InnerLoop, t: int, theta: Any, z: Any, g: Any, alpha: Any, dots: tuple[Any, Any, Any]) -> tuple[Any, int]:
+    r"""$\dot z_{t+1}$ from $(\dot z_t, \dot\theta, \dot\alpha)$, and the number of graph nodes that it took."""
+    z_dot, theta_dot, alpha_dot = dots
+    g_dot, size = gradient_tangent(loop.inner, z[0], theta, z_dot[0], theta_dot) if loop.order == 2 else (_zeros(g), 0)
+    return jvp(_update(loop, t, z), (_floats(z), g, alpha), (z_dot, g_dot, alpha_dot))[1], size
 
 
-def _info(problem: Bilevel, phis: list[Any], theta: Any, task: Any, products: int, nodes: int) -> Info:
-    return Info(
-        inner_losses=lambda: [float(problem.inner(phi, theta, task)) for phi in phis],
-        hessian_products=products,
-        nodes=nodes,
-    )
+# Second derivatives are symmetric, so the change of the gradient is the gradient of the change:
+# $$ H \dot\phi + M \dot\theta
+#    = \nabla_\phi \big( \langle \nabla_\phi L, \dot\phi \rangle + \langle \nabla_\theta L, \dot\theta \rangle \big). $$
+def gradient_tangent(inner: Callable[[Any, Any], Any], phi: Any, theta: Any, phi_dot: Any, theta_dot: Any) -> tuple[Any, int]:
+    r"""$H \dot\phi + M \dot\theta$, and the number of graph nodes that it took.
+
+    >>> gradient_tangent(lambda phi, theta: theta * phi**2, 3.0, 0.5, 1.0, 1.0)[0]
+    array(7.)
+    """
+
+    def slope(phi: Any) -> tuple[Any, int]:
+        value = inner_product(grad(inner, argnums=(0, 1))(phi, theta), (phi_dot, theta_dot))
+        return value, graph_size(value, phi)
+
+    return grad(slope, has_aux=True)(phi)
 
 
-def _check_steps(steps: int, order: int, truncate: int | None) -> None:
-    if not isinstance(steps, (int, np.integer)) or steps < 0:
-        raise ValueError(f"steps={steps!r}: the number of inner steps is an integer, 0 or more")
-    if order not in (1, 2):
-        raise ValueError(f"order={order!r}: 2 is the gradient, 1 drops the second derivatives")
-    if truncate is not None and (not isinstance(truncate, (int, np.integer)) or truncate < 0):
-        raise ValueError(f"truncate={truncate!r}: the number of last steps to differentiate is an integer, 0 or more; None for all")
+# ## Reptile's direction
+# Follow the inner loop to its end, and move towards it (Nichol, Achiam & Schulman 2018). With one step of gradient descent
+# that is the gradient of the *inner* loss; with more, the sum of the gradients on the way:
+# $$ \theta - \phi_K = \alpha \sum_{t<K} g_t. $$
+def reptile(
+    problem: Bilevel, theta: Any, task: Any, *, steps: int, lr: LearningRate, update: Callable[[Any], Optimizer] = sgd
+) -> MetaGradient:
+    r"""$\theta - \phi_K$ in the place of a gradient. It is *not* the gradient of anything, and never asks for the outer loss.
+
+    Parameters as for `meta_gradient`. Returns MetaGradient, whose `value` is the outer loss at phi_K all the same.
+
+    Raises ValueError if the problem has an `init`: theta and phi must be the same kind of thing.
+
+    Source: Nichol, Achiam & Schulman, On first-order meta-learning algorithms (2018), algorithm 1.
+
+    Example
+    -------
+    >>> import tinymeta as tm
+    >>> problem = tm.Bilevel(lambda phi, theta, task: phi**2, lambda phi, theta, task: (phi - 1) ** 2)
+    >>> tm.maml.reptile(problem, 3.0, None, steps=1, lr=0.25).grad  # phi = 1.5
+    array(1.5)
+    """
+    if problem.init is not None:
+        raise ValueError("Reptile moves theta towards phi_K, so the adaptation must start at theta itself: a problem without init")
+    with np.errstate(all="ignore"):
+        phi = adapt(problem, theta, task, steps=steps, lr=lr, update=update)
+        direction = tree.map(lambda theta, phi: theta - phi, theta, phi)
+        loop = InnerLoop(problem, task, steps, lr, update)
+        return _result(loop, theta, loop.outer(phi, theta), direction, phi, hessian_products=0, nodes=0)
+
+
+# ## What every estimator returns
+def _result(loop: InnerLoop, theta: Any, value: Any, gradient: Any, phi: Any, **info: Any) -> MetaGradient:
+    """Value, gradient and phi with their diagnostics; an error that says where it began, if anything isn't finite."""
+
+    def path() -> Iterator[tuple[Any, Any]]:
+        """phi and its inner loss, after 0, 1, ... steps: the loop is run again when this is asked for."""
+        z, alpha = loop.begin(theta)
+        for phi, _ in (z, *(z for _, z in loop.walk(theta, z, alpha))):
+            yield phi, loop.inner(phi, theta)
+
+    if not is_finite((value, gradient, phi)):
+        for t, (phi, loss) in enumerate(path()):
+            if not is_finite((phi, loss)):
+                raise FloatingPointError(_diverged("the inner loss" if is_finite(phi) else "phi", t, loop, theta))
+        raise FloatingPointError(f"{'the meta-gradient' if is_finite(value) else 'the outer loss'} isn't finite, though phi and the inner "
+                                 "loss are after every step: a loss has no derivative where it was taken, or the product of the steps' "
+                                 "derivatives has overflowed; fewer steps, or truncate=, keep that small")  # fmt: skip
+    return arrays_out(MetaGradient(value, gradient, phi, Info(inner_losses=lambda: [float(loss) for _, loss in path()], **info)))
+
+
+def _diverged(what: str, t: int, loop: InnerLoop, theta: Any) -> str:
+    if t == 0:
+        return f"{what} isn't finite before the first inner step: look at theta and at the task"
+    alpha = rate_at(loop.lr(theta) if callable(loop.lr) else loop.lr, t - 1)
+    rates = np.concatenate([np.ravel(rate) for rate in tree.flatten(alpha)[0]])
+    between = f"{rates.min():g}" if rates.min() == rates.max() else f"{rates.min():g} to {rates.max():g}"
+    return (f"the inner loop diverged: {what} isn't finite after step {t} of {loop.steps}, made with alpha = {between}. Take a smaller "
+            "learning rate (gradient descent is stable below 2 / the largest eigenvalue of the inner Hessian), or fewer steps")  # fmt: skip
+
+
+def _is_count(x: Any) -> bool:
+    return isinstance(x, (int, np.integer)) and bool(x >= 0)

@@ -6,7 +6,10 @@ An optimizer is a pair of functions on nested parameters:
     state = optimizer.init(theta)
     theta, state = optimizer.update(theta, gradient, state)
 
-Nothing is changed in place. They are written in NumPy, so they can be traced and differentiated like everything else.
+Nothing is changed in place. They are written in NumPy, so they can be traced and differentiated like everything else, and
+serve as the updates of an inner loop too (see `maml`). There $\alpha$ may itself be a function of what is learned: it is a
+number, or a container shaped like theta with a number for each leaf or for each element, plain or traced. A state holds
+floats; an int in it (a count of steps) is taken for a constant.
 """
 
 from __future__ import annotations
@@ -17,6 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .autodiff import tree
+from .autodiff.reverse import repeated_axes
+
+Rate = Any  # a number, or a container shaped like theta of numbers or arrays
 
 
 class Optimizer(NamedTuple):
@@ -30,7 +36,56 @@ def _zeros(theta: Any) -> Any:
     return tree.map(np.zeros_like, theta)
 
 
-def sgd(alpha: float) -> Optimizer:
+def rates(alpha: Rate, theta: Any) -> Any:
+    """alpha as a tree shaped like theta: a number is the same for all leaves.
+
+    Raises ValueError if alpha is neither a number nor shaped like theta; in place of an array there may be what broadcasts to it.
+
+    >>> rates(0.1, {"W": np.ones(2), "b": np.zeros(1)})
+    {'W': 0.1, 'b': 0.1}
+    """
+    if tree.children(alpha) is None and np.ndim(alpha) == 0:
+        return tree.map(lambda _: alpha, theta)
+    leaves, structure = tree.flatten(theta)
+    found = tree.leaves_like(structure, alpha, "the learning rate")
+    for rate, leaf in zip(found, leaves, strict=True):
+        if repeated_axes(np.shape(rate), np.shape(leaf)) is None:
+            raise ValueError(f"a learning rate of shape {np.shape(rate)} doesn't fit parameters of shape {np.shape(leaf)}: give one "
+                             "number for all, or containers like the parameters', with a number or such an array for each")  # fmt: skip
+    return tree.unflatten(structure, found)
+
+
+class PerStep(NamedTuple):
+    """A learning rate for each step of an inner loop (MAML++; Antoniou et al. 2019): `rates[t]` is that of step t.
+
+    >>> from tinymeta import Bilevel, maml
+    >>> problem = Bilevel(lambda phi, theta, task: phi**2, lambda phi, theta, task: phi**2)
+    >>> maml.adapt(problem, 1.0, None, steps=2, lr=PerStep([0.25, 0.5]))
+    np.float64(0.0)
+    """
+
+    rates: Any
+
+
+def rate_at(alpha: Any, t: int) -> Rate:
+    """The learning rate of step t, whether alpha is a `PerStep` or one for all steps.
+
+    >>> rate_at(PerStep([0.1, 0.2]), 1), rate_at(0.3, 1)
+    (0.2, 0.3)
+    """
+    return alpha.rates[t] if isinstance(alpha, PerStep) else alpha
+
+
+def floats_of(state: Any) -> Any:
+    """A state with None, which is an empty container, in the place of each int: a count of steps has no derivative.
+
+    >>> floats_of({"m": 0.5, "t": 3})
+    {'m': 0.5, 't': None}
+    """
+    return tree.map(lambda x: None if isinstance(x, int) else x, state)
+
+
+def sgd(alpha: Rate) -> Optimizer:
     r"""Gradient descent: $\theta \leftarrow \theta - \alpha g$.
 
     >>> optimizer = sgd(0.1)
@@ -39,12 +94,12 @@ def sgd(alpha: float) -> Optimizer:
     """
 
     def update(theta: Any, g: Any, state: None) -> tuple[Any, None]:
-        return tree.map(lambda theta, g: theta - alpha * g, theta, g), None
+        return tree.map(lambda theta, alpha, g: theta - alpha * g, theta, rates(alpha, theta), g), None
 
     return Optimizer(lambda theta: None, update)
 
 
-def momentum(alpha: float, mu: float = 0.9) -> Optimizer:
+def momentum(alpha: Rate, mu: float = 0.9) -> Optimizer:
     r"""The heavy ball (Polyak 1964): $v \leftarrow \mu v + g$, $\theta \leftarrow \theta - \alpha v$.
 
     >>> optimizer = momentum(0.1)
@@ -54,12 +109,12 @@ def momentum(alpha: float, mu: float = 0.9) -> Optimizer:
 
     def update(theta: Any, g: Any, v: Any) -> tuple[Any, Any]:
         v = tree.map(lambda v, g: mu * v + g, v, g)
-        return tree.map(lambda theta, v: theta - alpha * v, theta, v), v
+        return tree.map(lambda theta, alpha, v: theta - alpha * v, theta, rates(alpha, theta), v), v
 
     return Optimizer(_zeros, update)
 
 
-def rmsprop(alpha: float, rho: float = 0.9, epsilon: float = 1e-8) -> Optimizer:
+def rmsprop(alpha: Rate, rho: float = 0.9, epsilon: float = 1e-8) -> Optimizer:
     r"""Gradients divided by their recent size (Hinton 2012):
     $v \leftarrow \rho v + (1 - \rho) g^2$, $\theta \leftarrow \theta - \alpha g / \sqrt{v + \epsilon^2}$.
 
@@ -70,12 +125,13 @@ def rmsprop(alpha: float, rho: float = 0.9, epsilon: float = 1e-8) -> Optimizer:
 
     def update(theta: Any, g: Any, v: Any) -> tuple[Any, Any]:
         v = tree.map(lambda v, g: rho * v + (1 - rho) * g**2, v, g)
-        return tree.map(lambda theta, g, v: theta - alpha * g / np.sqrt(v + epsilon**2), theta, g, v), v
+        step = lambda theta, alpha, g, v: theta - alpha * g / np.sqrt(v + epsilon**2)
+        return tree.map(step, theta, rates(alpha, theta), g, v), v
 
     return Optimizer(_zeros, update)
 
 
-def adam(alpha: float = 1e-3, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8) -> Optimizer:
+def adam(alpha: Rate = 1e-3, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8) -> Optimizer:
     r"""Adam (Kingma & Ba 2015, algorithm 1).
 
     $$ m \leftarrow \beta_1 m + (1 - \beta_1) g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2) g^2, \qquad
@@ -98,9 +154,9 @@ def adam(alpha: float = 1e-3, beta_1: float = 0.9, beta_2: float = 0.999, epsilo
         m = tree.map(lambda m, g: beta_1 * m + (1 - beta_1) * g, state["m"], g)
         v = tree.map(lambda v, g: beta_2 * v + (1 - beta_2) * g**2, state["v"], g)
 
-        def step(theta: Any, m: Any, v: Any) -> Any:
+        def step(theta: Any, alpha: Any, m: Any, v: Any) -> Any:
             return theta - alpha * (m / (1 - beta_1**t)) / np.sqrt(v / (1 - beta_2**t) + epsilon**2)
 
-        return tree.map(step, theta, m, v), {"m": m, "v": v, "t": t}
+        return tree.map(step, theta, rates(alpha, theta), m, v), {"m": m, "v": v, "t": t}
 
     return Optimizer(init, update)

@@ -222,6 +222,11 @@ def test_what_is_used_twice_is_not_absorbed():
     assert names_after(lambda a, b: (lambda c: (c, c + 1.0))(a * b), A, B) == ["multiply", "add"]
 
 
+def test_the_square_of_a_product_of_numbers():
+    program = tm.trace(lambda a, b: (a * b) ** 2, np.array(2.0), np.array(3.0))
+    assert program(np.array(2.0), np.array(5.0)) == 100.0
+
+
 def test_a_factor_that_may_keep_numbers_in_range_stays():
     huge = np.full(3, 1e160)
     assert names_after(lambda x: (1e-150 * x) * (1e-150 * x), huge) == ["multiply", "multiply"]

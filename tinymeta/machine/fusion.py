@@ -322,8 +322,8 @@ def _number(state: _Absorbing, i: Instruction) -> bool:
     """s (a b)"""
     for slot, s in (i.operands, i.operands[::-1]):
         made = state.only(slot, multiply)
-        if made is None or made.type != i.type or state.types[s].shape != ():  # type: ignore[union-attr]
-            continue
+        if slot == s or made is None or made.type != i.type or state.types[s].shape != ():  # type: ignore[union-attr]
+            continue  # (a square reads its operand twice)
         state.replace([made._replace(operation=multiply_add)], i, (*made.operands, s), bias=False, scaled=True)
         return True
     return False

@@ -11,7 +11,7 @@ line of that one, which may itself belong to a derivative:
     gradient of model.py:12                 its rule
     gradient of gradient of model.py:12     the rule of what the rule has computed: a second derivative
 
-An instruction into which others were fused has the lines of all: `gradient of model.py:12, maml.py:60` is a step of gradient descent.
+An instruction into which others were fused has the lines of all: `gradient of model.py:12, optim.py:97` is a step of gradient descent.
 """
 
 from __future__ import annotations
