@@ -394,3 +394,9 @@ def test_steps_and_learning_rate_have_no_default():
 def test_a_number_comes_back_as_an_array(way):
     result = maml.meta_gradient(tm.Bilevel(lambda phi, *_: phi**2, lambda phi, *_: phi**2), 3.0, None, steps=2, lr=0.25, **way)
     assert [type(x) for x in (result.value, result.grad, result.phi)] == [np.ndarray] * 3
+
+
+def test_a_truncated_sweep_keeps_the_last_steps_only():
+    kept = [maml.meta_gradient(CUBIC, 0.1 * np.ones(2), None, steps=40, lr=lambda theta: theta[0], truncate=k).info["nodes"]
+            for k in (1, 5, 40)]  # fmt: skip
+    assert kept[0] < kept[1] < kept[2] / 5

@@ -1,6 +1,8 @@
 """grad and its relatives: structure, dtypes, who gets arrays and who gets Tensors, and nothing silently zero."""
 
+import gc
 import math
+import weakref
 from collections import namedtuple
 
 import numpy as np
@@ -618,6 +620,20 @@ def test_arrays_without_elements():
 
 
 # ## stop_gradient
+def test_stop_gradient_lets_go_of_what_came_before():
+    gc.disable()
+    try:
+        x = tm.tensor(1.0)
+        before = np.sin(x)
+        gone = weakref.ref(before)
+        cut = tm.stop_gradient(before)
+        del before
+        assert gone() is None and cut.value == np.sin(1.0)
+        assert tm.gradients(x * cut, [x])[0].value == np.sin(1.0)
+    finally:
+        gc.enable()
+
+
 def test_stop_gradient_of_containers():
     f = lambda theta: np.sum(theta["W"] * tm.stop_gradient(theta)["W"]) + tm.stop_gradient(theta["b"])[0]
     gradient = tm.grad(f)({"W": VECTOR, "b": (1.0, None)})

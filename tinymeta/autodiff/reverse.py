@@ -42,7 +42,7 @@ def between(outputs: Sequence[Tensor], inputs: Sequence[Tensor], partial: bool =
     seen = {x.index: x for x in outputs if x.index >= first}
     waiting = list(seen.values())
     for node in waiting:  # it grows on the way
-        if node.index not in ends:
+        if node.index not in ends and _leads_on(node):
             for x in node.inputs:
                 if type(x) is Tensor and x.index >= first and x.index not in seen:
                     seen[x.index] = x

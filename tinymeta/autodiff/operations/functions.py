@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..tensor import Tensor, own
+from ..tensor import Tensor, is_tracing, own
 from . import elementwise, reductions
-from .elementwise import stop_gradient as _stop_gradient
 
 # The wrappers of single operations are there for `help()` and for tracebacks: a function shows its signature and its name.
 
@@ -56,7 +55,7 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     array(1000.69314718)
     """
     x = _array(x)
-    m = _stop_gradient(np.max(x, axis=axis, keepdims=True))
+    m = stop_gradient(np.max(x, axis=axis, keepdims=True))
     m = np.where(np.isfinite(m), m, 0)
     total = np.log(np.sum(np.exp(x - m), axis=axis, keepdims=True)) + m
     return total if keepdims else np.squeeze(total, axis=axis)
@@ -91,7 +90,12 @@ def stop_gradient(x: Any) -> Any:
     """
     from .. import tree
 
-    return tree.map(lambda leaf: _stop_gradient(leaf) if isinstance(leaf, Tensor) else leaf, x)
+    return tree.map(lambda leaf: _cut(leaf) if isinstance(leaf, Tensor) else leaf, x)
+
+
+def _cut(x: Tensor) -> Tensor:
+    """A node without inputs: no sweep will go there, so what came before needn't be kept. A trace needs it, to compute it again."""
+    return elementwise.stop_gradient(x) if is_tracing() else Tensor(x.data, elementwise.stop_gradient, (), {}, x.oldest)
 
 
 def _array(x: Any) -> Any:
