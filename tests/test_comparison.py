@@ -186,7 +186,7 @@ def test_an_estimator_that_raises_is_a_row_that_says_why():
     assert rows["indefinite"].failure.startswith("LinAlgError: the inner Hessian is not positive definite")
     assert rows["indefinite"].value is None
     lines = str(rows).splitlines()
-    assert lines[2] == "typing error  failed: ValueError: by='grpah': choose 'graph' or 'recursion'" and len(lines) == 4
+    assert lines[2] == "typing error  failed: ValueError: by='grpah': choose 'graph', 'recursion' or 'forward'" and len(lines) == 4
     assert "typing error" not in rows.gradients and "typing error" not in rows.truths
 
 
