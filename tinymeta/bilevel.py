@@ -25,7 +25,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .autodiff import tree
+from .autodiff import grad, tree
+from .autodiff.derivatives import inner_product
+from .autodiff.reverse import between
+from .autodiff.tensor import Tensor
 
 Loss = Callable[[Any, Any, Any], Any]
 
@@ -108,3 +111,34 @@ class Info(Mapping[str, Any]):
     def __repr__(self) -> str:
         parts = (f"{name}={'<computed when asked for>' if callable(x) else repr(x)}" for name, x in self._entries.items())
         return f"Info({', '.join(parts)})"
+
+
+# ## The second derivatives of the inner loss
+# What unrolling and the implicit function theorem share: with $H = \nabla^2_{\phi\phi} L$ and $M = \nabla^2_{\phi\theta} L$, both products
+# with a vector v are the gradient of one scalar, and come from one sweep:
+# $$ s(\phi, \theta) = \langle \nabla_\phi L(\phi, \theta), v \rangle, \qquad \frac{\partial s}{\partial \phi} = H v, \qquad
+#    \frac{\partial s}{\partial \theta} = M^\top v. $$
+def second_derivative_products(problem: Bilevel, phi: Any, theta: Any, task: Any, v: Any) -> tuple[tuple[Any, Any], int]:
+    r"""$(H v, M^\top v)$, and the number of graph nodes that were kept for it.
+
+    >>> problem = Bilevel(lambda phi, theta, task: theta * phi**2, None)
+    >>> second_derivative_products(problem, 1.0, 3.0, None, 1.0)[0]  # 2 theta and 2 phi
+    (array(6.), array(2.))
+    """
+
+    def slope(phi: Any, theta: Any) -> tuple[Any, int]:
+        value = inner_product(grad(problem.inner)(phi, theta, task), v)
+        return value, graph_size(value, (phi, theta))
+
+    return grad(slope, argnums=(0, 1), has_aux=True)(phi, theta)
+
+
+def graph_size(value: Any, inputs: Any) -> int:
+    """How many nodes the sweep from a value to these inputs has to keep.
+
+    >>> from tinymeta import tensor
+    >>> x = tensor(2.0)
+    >>> graph_size(x * x + 1, [x])
+    3
+    """
+    return len(between([value], tree.flatten(inputs)[0])) if isinstance(value, Tensor) else 0
