@@ -57,7 +57,8 @@ def test_the_bias_of_damping_is_the_change_of_the_solution(damping):
     H, b = with_spectrum(0.01, 2, 3, 4), np.arange(1.0, 5)
     v = Q.T @ b / np.array([0.01, 2, 3, 4])
     damped = Q.T @ b / (np.array([0.01, 2, 3, 4]) + damping)
-    np.testing.assert_allclose(H.damping_bias(b, damping), np.linalg.norm(damped - v) / np.linalg.norm(v), rtol=1e-6 if damping < 1e-6 else 1e-12)
+    truth = np.linalg.norm(damped - v) / np.linalg.norm(v)  # for a small damping, a difference of nearly equal vectors
+    np.testing.assert_allclose(H.damping_bias(b, damping), truth, rtol=1e-6 if damping < 1e-6 else 1e-12)
 
 
 def test_the_bias_of_damping_at_its_limits():

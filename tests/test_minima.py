@@ -33,7 +33,7 @@ def test_a_quadratic(method, lr, error):
 
 
 @pytest.mark.parametrize("method, lr, stationarity", [("trust-exact", None, 1e-12), ("newton-cg", None, 1e-12), ("l-bfgs", None, 1e-6),
-                                                      ("gradient descent", 0.1, 1e-10)])  # fmt: skip
+                                                      ("gradient descent", 0.02, 1e-10)])  # fmt: skip
 def test_a_network(method, lr, stationarity):
     phi = implicit.solve_inner(NETWORK, WEIGHTS, WAVE, method=method, lr=lr)
     assert tm.tree.flatten(phi)[1] == tm.tree.flatten(WEIGHTS)[1]
@@ -61,7 +61,7 @@ def test_a_loss_without_a_minimum(method, lr):
 
 
 def test_a_loss_that_is_not_quadratic():
-    with pytest.raises(RuntimeError, match="after 'quadratic'.*this one isn't quadratic; choose another method"):
+    with pytest.raises(RuntimeError, match=r"after 'quadratic'.*this one isn't quadratic; choose another method"):
         implicit.solve_inner(NETWORK, WEIGHTS, WAVE, method="quadratic")
     nearly = tm.Bilevel(lambda phi, theta, task: phi**2 + 1e-3 * phi**4 + phi, None)
     with pytest.raises(RuntimeError, match="isn't quadratic"):
@@ -80,7 +80,7 @@ def test_a_loss_that_overflows():
 
 
 def test_settings_that_make_no_sense():
-    with pytest.raises(ValueError, match="method='sgd': choose one of 'trust-exact', 'newton-cg', 'l-bfgs', 'gradient descent', 'quadratic'"):
+    with pytest.raises(ValueError, match="method='sgd': choose one of 'trust-exact', 'newton-cg', 'l-bfgs', 'gradient descent', 'quad"):
         implicit.solve_inner(QUADRATIC, THETA, TASK, method="sgd")
     for method, lr in (("l-bfgs", 0.1), ("gradient descent", None)):
         with pytest.raises(ValueError, match="'gradient descent' needs a learning rate, and the other methods have none"):

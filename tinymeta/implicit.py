@@ -128,6 +128,7 @@ def meta_gradient(
     # $$ M^\top v = \frac{\partial}{\partial \theta} \langle \nabla_\phi L(\phi^\star, \theta), v \rangle $$
     (H_product, M_product), nodes = second_derivative_products(problem, phi, theta, task, phi_tree(attempt.v))
     found = method.judge(attempt, ravel(H_product)[0], b)
+    products = found.hessian_products + (0 if H is None else b.size)
     # $$ \frac{dF}{d\theta} = \frac{\partial f}{\partial \theta} - M^\top v $$
     gradient = tree.map(lambda f_theta, product: f_theta - product, f_theta, M_product)
 
@@ -137,7 +138,8 @@ def meta_gradient(
         if warning:
             warnings.warn(warning, RuntimeWarning, stacklevel=2)
     explicit = H or (lambda: inner_hessian(problem, phi, theta, task))
-    info = _info(explicit, found, damping, b, stationarity=float(np.linalg.norm(g)), distance=distance, nodes=nodes, enters=enters)
+    info = _info(explicit, found, damping, b, hessian_products=products, stationarity=float(np.linalg.norm(g)), distance=distance,
+                 nodes=nodes, enters=enters)  # fmt: skip
     return arrays_out(MetaGradient(value, gradient, phi, info))
 
 
@@ -147,7 +149,6 @@ def _info(hessian: Any, found: Solution, damping: float, b: np.ndarray, **entrie
         status=found.status,
         residual=found.residual,
         iterations=found.iterations,
-        hessian_products=found.hessian_products,
         hessian=hessian,
         eigenvalues=lambda: info["hessian"].eigenvalues,
         condition=lambda: info["hessian"].condition,

@@ -17,6 +17,7 @@ from .bilevel import Bilevel
 from .machine import jit
 from .solvers import Solver, lu
 
+
 def as_arrays(x: Any) -> Any:
     """Numbers as arrays without axes; 3 means 3.0, as it does for `grad`.
 
@@ -142,7 +143,7 @@ def _gradient_descent(loss: InnerLoss, scale: float, iterations: int | None, lr:
         g = loss.gradient(phi)
         if not _precision(loss) * scale < np.linalg.norm(g) < 1e6 * scale:  # stationary, or diverged
             break
-        phi = phi - lr * g  # type: ignore[operator]
+        phi = phi - lr * g
     return phi
 
 
