@@ -228,8 +228,8 @@ def test_eagerly_and_on_the_machine_it_is_the_same(solver, minimum, monkeypatch)
 def test_a_wrong_product_disagrees_with_the_differences(name, wrong, minimum, differences, monkeypatch):
     right = implicit.second_derivative_products
 
-    def patched(problem, phi, theta, task, v):
-        products, nodes = right(problem, phi, theta, task, v)
+    def patched(inner, phi, theta, v):
+        products, nodes = right(inner, phi, theta, v)
         return wrong(products, v), nodes
 
     monkeypatch.setattr(implicit, "second_derivative_products", patched)

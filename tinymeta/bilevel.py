@@ -118,16 +118,15 @@ class Info(Mapping[str, Any]):
 # with a vector v are the gradient of one scalar, and come from one sweep:
 # $$ s(\phi, \theta) = \langle \nabla_\phi L(\phi, \theta), v \rangle, \qquad \frac{\partial s}{\partial \phi} = H v, \qquad
 #    \frac{\partial s}{\partial \theta} = M^\top v. $$
-def second_derivative_products(problem: Bilevel, phi: Any, theta: Any, task: Any, v: Any) -> tuple[tuple[Any, Any], int]:
+def second_derivative_products(inner: Callable[[Any, Any], Any], phi: Any, theta: Any, v: Any) -> tuple[tuple[Any, Any], int]:
     r"""$(H v, M^\top v)$, and the number of graph nodes that were kept for it.
 
-    >>> problem = Bilevel(lambda phi, theta, task: theta * phi**2, None)
-    >>> second_derivative_products(problem, 1.0, 3.0, None, 1.0)[0]  # 2 theta and 2 phi
+    >>> second_derivative_products(lambda phi, theta: theta * phi**2, 1.0, 3.0, 1.0)[0]  # 2 theta and 2 phi
     (array(6.), array(2.))
     """
 
     def slope(phi: Any, theta: Any) -> tuple[Any, int]:
-        value = inner_product(grad(problem.inner)(phi, theta, task), v)
+        value = inner_product(grad(inner)(phi, theta), v)
         return value, graph_size(value, (phi, theta))
 
     return grad(slope, argnums=(0, 1), has_aux=True)(phi, theta)

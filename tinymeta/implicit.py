@@ -118,15 +118,16 @@ def meta_gradient(
     phi = as_arrays(solve_inner(problem, theta, task) if phi is None else phi)
     g = ravel(grad(problem.inner)(phi, theta, task))[0]
     _check_finite(g)
-    # $$ H = \nabla^2_{\phi\phi} L(\phi^\star, \theta), \qquad \frac{\partial f}{\partial \phi}, \qquad \frac{\partial f}{\partial \theta}
-    # $$
+    # $$ H = \nabla^2_{\phi\phi} L(\phi^\star, \theta) $$
     H = inner_hessian(problem, phi, theta, task) if method.needs_matrix else None
+    # $$ \frac{\partial f}{\partial \phi}, \qquad \frac{\partial f}{\partial \theta} $$
     value, (f_phi, f_theta) = value_and_grad(problem.outer, argnums=(0, 1))(phi, theta, task)
     # $$ H v = \frac{\partial f}{\partial \phi} $$
     b, phi_tree = ravel(f_phi)
     attempt = method.attempt(_product(problem, phi, theta, task) if H is None else H, b)
     # $$ M^\top v = \frac{\partial}{\partial \theta} \langle \nabla_\phi L(\phi^\star, \theta), v \rangle $$
-    (H_product, M_product), nodes = second_derivative_products(problem, phi, theta, task, phi_tree(attempt.v))
+    inner = lambda phi, theta: problem.inner(phi, theta, task)
+    (H_product, M_product), nodes = second_derivative_products(inner, phi, theta, phi_tree(attempt.v))
     found = method.judge(attempt, ravel(H_product)[0], b)
     products = found.hessian_products + (0 if H is None else b.size)
     # $$ \frac{dF}{d\theta} = \frac{\partial f}{\partial \theta} - M^\top v $$

@@ -199,8 +199,7 @@ def _distance(equations: _Equations, found: Solution, b: np.ndarray) -> float:
 
 # ## Fixed points
 # $\phi = T(\phi, \theta)$ is the condition $\phi - T(\phi, \theta) = 0$, with $J = I - \frac{\partial T}{\partial \phi}$. If T is a
-# contraction, the Neumann series with $\alpha = 1$ is $\sum_j (\frac{\partial T}{\partial \phi})^j = J^{-1}$: as many terms as one would
-# make steps.
+# contraction, the Neumann series with $\alpha = 1$ is $\sum_j (\frac{\partial T}{\partial \phi})^j = J^{-1}$: a term for each step.
 def fixed_point(T: Callable[..., Any]) -> Condition:
     r"""The condition $g(\phi, \theta) = \phi - T(\phi, \theta)$ of a fixed point.
 
@@ -276,22 +275,19 @@ def _pull(g: Condition, phi_bar: Any, phi: Any, args: tuple[Any, ...]) -> tuple[
     """The rule: the cotangents of the arguments, and a list with those of the captured Tensors."""
     record = any(type(x) is Tensor for x in tree.flatten(phi)[0])
     phi, args = tree.map(_on_top, (phi, args))
-    phi_leaves, arg_leaves = tree.flatten(phi)[0], tree.flatten(args)[0]
-    graph = run(lambda *_: g(phi, *args), [*phi_leaves, *arg_leaves])
+    unknowns, (given, structure) = tree.flatten(phi)[0], tree.flatten(args)
     vector, phi_tree = ravel(phi)
+    graph = run(lambda *_: ravel(g(phi, *args))[0], [*unknowns, *given])
     J = jacobian(lambda vector: ravel(g(phi_tree(vector), *args))[0])(vector)
-    if not is_tracing():
-        _check(data_of(J), np.concatenate([np.ravel(data_of(y)) for y in graph.outputs]), data_of(vector))
+    if not is_tracing():  # under a trace there are no values
+        _check(data_of(J), data_of(graph.outputs[0]), data_of(vector))
     # $$ J^\top u = \bar\phi $$
     u = np.linalg.solve((J if record else data_of(J)).T, ravel(phi_bar)[0])
-    # $$ \bar\theta = -N^\top u, \qquad \bar t = -(\partial g / \partial t)^\top u $$ (without the way through phi, where this sweep ends)
-    targets = [*phi_leaves, *arg_leaves, *graph.captured]
-    ends = np.cumsum([np.size(y) for y in graph.outputs])
-    cotangents = [np.reshape(-u[end - np.size(y) : end], np.shape(y)) for y, end in zip(graph.outputs, ends, strict=True)]
-    pairs = [(y, y_bar) for y, y_bar in zip(graph.outputs, cotangents, strict=True) if type(y) is Tensor]
-    found = sweep([y for y, _ in pairs], [y_bar for _, y_bar in pairs], targets, record, partial=True)[len(phi_leaves) :]
-    bars = [np.zeros(x.shape, x.dtype) if bar is None else bar for x, bar in zip(targets[len(phi_leaves) :], found, strict=True)]
-    return (*tree.unflatten(tree.flatten(args)[1], bars[: len(arg_leaves)]), bars[len(arg_leaves) :])
+    # $$ \bar\theta = -N^\top u, \qquad \bar t = -(\partial g / \partial t)^\top u, $$ without the ways through phi: there this sweep ends.
+    targets = [*given, *graph.captured]
+    found = sweep(graph.outputs, [-u], [*targets, *unknowns], record, partial=True)
+    bars = [np.zeros(x.shape, x.dtype) if bar is None else bar for x, bar in zip(targets, found, strict=False)]
+    return (*tree.unflatten(structure, bars[: len(given)]), bars[len(given) :])
 
 
 def _on_top(x: Any) -> Tensor:

@@ -21,6 +21,7 @@ without looking at its sign.)
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import warnings
 from collections.abc import Callable
@@ -216,8 +217,10 @@ def cholesky(H: np.ndarray, b: np.ndarray) -> np.ndarray:
     from scipy import linalg
 
     _check_finite(H)
-    if is_positive_definite(H):
-        return linalg.cho_solve(linalg.cho_factor(H), b)
+    with contextlib.suppress(np.linalg.LinAlgError):
+        factor = linalg.cho_factor(H)
+        if _regular(np.diag(factor[0]) ** 2):
+            return linalg.cho_solve(factor, b)
     smallest = float(np.linalg.eigvalsh(H)[0])
     raise np.linalg.LinAlgError(
         f"the inner Hessian is not positive definite (smallest eigenvalue {smallest:.1e}): phi is not a strict minimum of the inner "
@@ -284,8 +287,8 @@ def _krylov(method: str, product: Product, b: np.ndarray, **options: Any) -> tup
     return v.astype(b.dtype, copy=False), next(steps)  # MINRES returns float64 whatever it is given
 
 
-# Conjugate gradients minimise $\tfrac12 v^\top H v - b^\top v$ along one direction $p$ after the other. Where $p^\top H p \le 0$ there is
-# no minimum.
+# Conjugate gradients minimise $\tfrac12 v^\top H v - b^\top v$ along one direction $p$ after the other; if $p^\top H p \le 0$,
+# there is no minimum along it.
 def _cg(product: Product, b: np.ndarray, tolerance: float, iterations: int | None) -> tuple[np.ndarray, int]:
     def curved(p: np.ndarray) -> np.ndarray:
         Hp = product(p)
