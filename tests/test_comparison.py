@@ -1,5 +1,6 @@
 """The comparison: right gradients agree with the truth, wrong ones are given away, and what fails is said."""
 
+import warnings
 from functools import partial
 
 import numpy as np
@@ -182,12 +183,23 @@ def test_an_estimator_that_raises_is_a_row_that_says_why():
     concave = tm.Bilevel(lambda phi, theta, task: -phi @ phi, quadratics.outer)
     rows = tm.compare(concave, THETA, TASK, estimators)
     assert rows["MAML"].error < 1e-14 and rows["MAML"].failure is None
-    assert rows["typing error"] == comparison.Row("typing error", failure="ValueError: by='grpah': choose 'graph', 'recursion' or 'forward'")
+    why = "ValueError: by='grpah': choose 'graph', 'recursion' or 'forward'"
+    assert rows["typing error"] == comparison.Row("typing error", failure=why)
     assert rows["indefinite"].failure.startswith("LinAlgError: the inner Hessian is not positive definite")
     assert rows["indefinite"].value is None
     lines = str(rows).splitlines()
-    assert lines[2] == "typing error  failed: ValueError: by='grpah': choose 'graph', 'recursion' or 'forward'" and len(lines) == 4
+    assert lines[2] == f"typing error  failed: {why}" and len(lines) == 4
     assert "typing error" not in rows.gradients and "typing error" not in rows.truths
+
+
+def test_a_warning_is_told_once_below_the_table():
+    def estimator(problem, theta, task):
+        warnings.warn("phi is\nfar away", RuntimeWarning, stacklevel=2)
+        return MAML(problem, theta, task)
+
+    rows = tm.compare(QUADRATIC, THETA, TASK, {"MAML": MAML, "warning": estimator})
+    assert rows["MAML"].warnings == () and rows["warning"].warnings == ("phi is far away",)
+    assert str(rows).splitlines()[3:] == ["warning warns: phi is far away"] and rows["warning"].error < 1e-14
 
 
 def test_an_estimator_that_runs_at_theta_alone():

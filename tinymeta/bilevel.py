@@ -25,8 +25,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .autodiff import Tensor, tree
+from .autodiff import Tensor, grad, tree
 from .autodiff.blocks import Block, run
+from .autodiff.derivatives import inner_product
 from .autodiff.reverse import between
 
 Loss = Callable[[Any, Any, Any], Any]
@@ -190,3 +191,22 @@ def _inside(node: Tensor, block: Block) -> int:
     """How many nodes the function of a block makes when it is run again (of a map: for one row)."""
     arguments = node.inputs[: len(node.inputs) - len(block.captured)]
     return len(run(block.f, [x if block.length is None else x[0] for x in arguments]).nodes)
+
+
+# ## The second derivatives of the inner loss
+# What unrolling and the implicit function theorem share: with $H = \nabla^2_{\phi\phi} L$ and $M = \nabla^2_{\phi\theta} L$, both products
+# with a vector v are the gradient of one scalar, and come from one sweep:
+# $$ s(\phi, \theta) = \langle \nabla_\phi L(\phi, \theta), v \rangle, \qquad \frac{\partial s}{\partial \phi} = H v, \qquad
+#    \frac{\partial s}{\partial \theta} = M^\top v. $$
+def second_derivative_products(inner: Callable[[Any, Any], Any], phi: Any, theta: Any, v: Any) -> tuple[tuple[Any, Any], int]:
+    r"""$(H v, M^\top v)$, and the number of graph nodes that were kept for it.
+
+    >>> second_derivative_products(lambda phi, theta: theta * phi**2, 1.0, 3.0, 1.0)[0]  # 2 theta and 2 phi
+    (array(6.), array(2.))
+    """
+
+    def slope(phi: Any, theta: Any) -> tuple[Any, int]:
+        value = inner_product(grad(inner)(phi, theta), v)
+        return value, graph_size(value, (phi, theta))
+
+    return grad(slope, argnums=(0, 1), has_aux=True)(phi, theta)

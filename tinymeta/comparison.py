@@ -13,6 +13,7 @@ and the angle between them, which says what it is good for: a step along $-u$ lo
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -74,6 +75,7 @@ class Row(NamedTuple):
     nodes: int | None = None  # graph nodes kept at once
     seconds: float | None = None
     truth: str | None = None  # "complex step" or "differences"
+    warnings: tuple[str, ...] = ()  # what it warned of
     failure: str | None = None
 
 
@@ -119,7 +121,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
 
 
 def table(rows: Iterable[Row]) -> str:
-    """The rows as text, without the columns that are empty.
+    """The rows as text, without the columns that are empty, and what was warned of.
 
     >>> print(table([Row("MAML", 1.5, 0.25, 0.0, 1e-15, seconds=0.002), Row("other", failure="ValueError: why")]))
     estimator  value  norm  degrees    error   ms
@@ -138,6 +140,7 @@ def table(rows: Iterable[Row]) -> str:
     for i, row in enumerate(rows, 1):
         if row.failure:
             lines[i] = f"{row.name.ljust(widths[0])}  failed: {row.failure}"
+    lines += [f"{row.name} warns: {warning}" for row in rows for warning in row.warnings]
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -160,7 +163,8 @@ def compare(
     estimator's `value` (where it is analytic, and only if differences along a random direction confirm it), or else extrapolated
     central differences, with which errors below about 1e-9 can't be told from none. Estimators that compute the same function share it.
 
-    An estimator that raises doesn't end the comparison: its row says why. Raises ValueError if `exact` names an estimator that isn't there.
+    An estimator that raises doesn't end the comparison: its row says why; what one warns of, its row keeps. Raises ValueError if `exact`
+    names an estimator that isn't there.
 
     Example
     -------
@@ -177,6 +181,12 @@ def compare(
     exact = exact or {}
     if strangers := [name for name in exact if name not in estimators]:
         raise ValueError(f"exact has gradients for {strangers}, and there are no such estimators")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the first run of each is listened to; here it would be told hundreds of times
+        return _compare(problem, theta, task, estimators, exact)
+
+
+def _compare(problem: Bilevel, theta: Any, task: Any, estimators: Mapping[str, Estimator], exact: Mapping[str, Any]) -> Comparison:
     runs, rows = {}, {name: Row(name) for name in estimators}
     for name, estimator in estimators.items():
         try:
@@ -200,20 +210,25 @@ def _in_one_line(error: Exception) -> str:
 
 
 class Run(NamedTuple):
-    """What an estimator returned, how long it took, and its value as a function of theta."""
+    """What an estimator returned, what it warned of, how long it took, and its value as a function of theta."""
 
     result: MetaGradient
+    warnings: tuple[str, ...]
     seconds: float
     F: Callable[[Any], Any]
 
 
 def _run(estimator: Estimator, problem: Bilevel, theta: Any, task: Any) -> Run:
-    result, seconds = estimator(problem, theta, task), []
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        result = estimator(problem, theta, task)
+    seconds = []
     for _ in range(RUNS):
         begun = time.perf_counter()
         estimator(problem, theta, task)
         seconds.append(time.perf_counter() - begun)
-    return Run(result, float(np.median(seconds)), lambda theta: estimator(problem, theta, task).value)
+    told = tuple(dict.fromkeys(" ".join(str(warning.message).split()) for warning in heard))
+    return Run(result, told, float(np.median(seconds)), lambda theta: estimator(problem, theta, task).value)
 
 
 def _row(name: str, run: Run, truth: Any, method: str, exact: Any) -> Row:
@@ -229,6 +244,7 @@ def _row(name: str, run: Run, truth: Any, method: str, exact: Any) -> Row:
         nodes=info.get("nodes"),
         seconds=run.seconds,
         truth=method,
+        warnings=run.warnings,
     )
 
 

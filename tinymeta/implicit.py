@@ -29,111 +29,21 @@ from typing import Any
 
 import numpy as np
 
-from .autodiff import grad, hessian, jacobian, ravel, tree, value_and_grad
+from .autodiff import grad, hvp, ravel, tree, value_and_grad
 from .autodiff.derivatives import inner_product
-from .bilevel import Bilevel, Info, MetaGradient, arrays_out
+from .autodiff.reverse import sweep
+from .autodiff.tensor import Tensor, tensor
+from .bilevel import Bilevel, Info, MetaGradient, arrays_out, second_derivative_products
+from .curvature import Hessian, inner_hessian
 from .machine import jit
+from .minima import as_arrays, solve_inner, stationarity
+from .roots import fixed_point, root_jacobian, root_jvp, root_vjp, solution, too_far
+from .solvers import Solution, Solver, solve
 
-
-# ## The Jacobian of a root
-def root_jacobian(g: Callable[[Any, Any], Any], phi: Any, theta: Any) -> Any:
-    r"""$d\phi^\star / d\theta$ of the solution of $g(\phi, \theta) = 0$, by one LU solve.
-
-    Parameters
-    ----------
-    g : the condition; its value has as many elements as phi
-    phi : the solution at theta, in nested containers
-    theta : nested containers
-
-    Returns
-    -------
-    The structure of phi outside and that of theta inside, with leaves of shape `phi.shape + theta.shape`.
-
-    Warns (RuntimeWarning) if phi does not solve the condition. Raises ValueError if the number of equations is wrong, and
-    LinAlgError if $\partial g / \partial \phi$ is singular.
-
-    Example
-    -------
-    The circle $x^2 + y^2 = 25$ at (3, 4) has slope -3/4:
-
-    >>> import tinymeta as tm
-    >>> tm.implicit.root_jacobian(lambda y, x: x**2 + y**2 - 25, 4.0, 3.0)
-    array(-0.75)
-    """
-    phi_vector, phi_tree = ravel(_as_arrays(phi))
-    theta_vector, theta_tree = ravel(_as_arrays(theta))
-
-    def equations(phi: Any, theta: Any) -> Any:
-        return ravel(g(phi_tree(phi), theta_tree(theta)))[0]
-
-    residual = equations(phi_vector, theta_vector)
-    if residual.shape != phi_vector.shape:
-        raise ValueError(f"g has {residual.size} equations for {phi_vector.size} unknowns: the theorem needs as many as unknowns")
-    # $$ J_\phi = \frac{\partial g}{\partial \phi}, \qquad J_\theta = \frac{\partial g}{\partial \theta}, \qquad
-    #    J_\phi \frac{d\phi^\star}{d\theta} = -J_\theta $$
-    J_phi, J_theta = jacobian(equations, argnums=(0, 1))(phi_vector, theta_vector)
-    step = _solve_lu(J_phi, residual)
-    _warn_if_far(step, phi_vector, "g(phi, theta) = 0")
-    return _nest(-_solve_lu(J_phi, J_theta), phi, theta)
-
-
-def _nest(matrix: np.ndarray, phi: Any, theta: Any) -> Any:
-    """A matrix with a row for each element of phi and a column for each of theta, as nested containers."""
-    blocks = _cut(matrix, phi, axis=0)
-    return tree.map(lambda rows: _cut(rows, theta, axis=-1), blocks)
-
-
-def _cut(array: np.ndarray, like: Any, axis: int) -> Any:
-    leaves, structure = tree.flatten(like)
-    parts = np.split(array, np.cumsum([np.size(x) for x in leaves])[:-1], axis)
-    rest = array.shape[1:] if axis == 0 else array.shape[:-1]
-    shapes = [np.shape(x) + rest if axis == 0 else rest + np.shape(x) for x in leaves]
-    return tree.unflatten(structure, [np.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)])
-
-
-def _as_arrays(x: Any) -> Any:
-    """Numbers as arrays without axes; 3 means 3.0, as it does for `grad`."""
-    return tree.map(lambda leaf: np.asarray(float(leaf) if type(leaf) is int else leaf), x)
-
-
-# ## Where the adaptation ends
-def solve_inner(problem: Bilevel, theta: Any, task: Any) -> Any:
-    r"""$\phi^\star(\theta)$: a local minimum of the inner loss, from the problem's starting point.
-
-    SciPy's trust-region method with the exact Hessian comes close; Newton steps $\phi \leftarrow \phi - H^{-1} \nabla L$ then take
-    the gradient down to rounding, for as long as each of them makes it smaller.
-
-    Raises RuntimeError if no stationary point is found.
-
-    Example
-    -------
-    >>> import tinymeta as tm
-    >>> problem = tm.Bilevel(lambda phi, theta, task: (phi - theta) ** 2 + phi**2, lambda phi, theta, task: phi**2)
-    >>> tm.implicit.solve_inner(problem, 1.0, None)
-    array(0.5)
-    """
-    from scipy import optimize
-
-    start, phi_tree = ravel(_as_arrays(problem.start(theta, task)))
-
-    def loss(phi: Any) -> Any:
-        return problem.inner(phi_tree(phi), theta, task)
-
-    gradient, H = jit(grad(loss)), jit(hessian(loss))  # programs: called many times
-    phi = optimize.minimize(loss, start, jac=gradient, hess=H, method="trust-exact", options={"gtol": 1e-8}).x
-    while True:
-        g = gradient(phi)
-        try:
-            closer = phi - np.linalg.solve(H(phi), g)
-        except np.linalg.LinAlgError:
-            break
-        if not np.linalg.norm(gradient(closer)) < 0.5 * np.linalg.norm(g):
-            break
-        phi = closer
-    if not np.linalg.norm(g) <= 1e-5 * (1 + np.linalg.norm(gradient(start))):
-        raise RuntimeError(f"the inner loss has no stationary point that can be reached from the start (gradient norm "
-                           f"{np.linalg.norm(g):.1e}): regularise it, for example with tm.implicit.proximal, or pass phi=")  # fmt: skip
-    return phi_tree(phi)
+__all__ = [
+    "Hessian", "Solution", "fixed_point", "inner_hessian", "meta_gradient", "proximal", "root_jacobian", "root_jvp", "root_vjp",
+    "solution", "solve", "solve_inner", "stationarity",
+]  # fmt: skip
 
 
 # ## The meta-gradient
@@ -141,30 +51,58 @@ def solve_inner(problem: Bilevel, theta: Any, task: Any) -> Any:
 # $$ \frac{dF}{d\theta} = \frac{\partial f}{\partial \theta} - M^\top H^{-\top} \frac{\partial f}{\partial \phi}. $$
 # Read from the right: *one* solve with a vector, $H v = \partial f / \partial \phi$, and one product with $M^\top$. The matrix
 # $d\phi^\star / d\theta$, a column for each element of $\theta$, is never formed.
+#
+# The solve is `solvers.Solver`'s, by the matrix or by products. The pass that makes $M^\top v$ makes $H v$ as well, which says how well v
+# solves the equation: no solver is believed without it.
 def meta_gradient(
-    problem: Bilevel, theta: Any, task: Any, *, phi: Any = None, solver: str = "cholesky", damping: float = 0.0
+    problem: Bilevel,
+    theta: Any,
+    task: Any,
+    *,
+    phi: Any = None,
+    solver: str = "cholesky",
+    damping: float = 0.0,
+    iterations: int | None = None,
+    tolerance: float | None = None,
+    alpha: float | None = None,
 ) -> MetaGradient:
     r"""$dF/d\theta$ for one task, at the end of the adaptation.
 
     Parameters
     ----------
-    problem : the inner and outer loss. The inner loss must depend on theta, or the gradient is the direct part alone
+    problem : the inner and outer loss. The inner gradient must depend on theta, or the gradient is the direct part alone
     theta, task : nested containers of arrays
     phi : the adapted parameters, a stationary point of the inner loss; found by `solve_inner` if None
-    solver : "cholesky" (H must be positive definite) or "lu" (H must be regular)
-    damping : solve with H + damping I. It keeps the solve from blowing up, and biases the result
+    solver : how H v = df/dphi is solved:
+        "cholesky" (H must be positive definite) and "lu" (H must be regular), with the explicit Hessian;
+        "cg" (positive definite), "minres" and "gmres" (regular), by SciPy, with Hessian products alone;
+        "neumann", the series $\alpha \sum_j (I - \alpha H)^j$, with Hessian products;
+        "identity", no solve at all: H is taken for I / alpha. With alpha the inner learning rate, this is DARTS, one step of
+        gradient descent differentiated; its error is of order one, and its residual tells
+    damping : solve with H + damping I. It keeps the solve from blowing up, and biases the result, see `info["damping_bias"]`
+    iterations : at most so many iterations of an iterative solver (terms of the Neumann series); None: until converged
+    tolerance : the relative residual at which an iterative solver stops; by default 2e-12 in float64, 6e-6 in float32
+    alpha : the step of the Neumann series, by default 1 / (an estimate of H's largest eigenvalue); or of "identity", by default 1
 
     Returns
     -------
-    MetaGradient (value, grad, phi, info). In info: `stationarity`, the norm of the inner gradient at phi; `distance`, that of
-    $H^{-1} \nabla_\phi L$, an estimate of how far phi is from the stationary point; `hessian`, the matrix; and, computed when asked
-    for, its `eigenvalues` and `condition` number.
+    MetaGradient (value, grad, phi, info). In info:
+        `stationarity`, the norm of the inner gradient at phi; `distance`, about how far phi is from the stationary point: the norm of
+        $H^{-1} \nabla_\phi L$ (where H isn't formed, as if $H^{-1}$ lengthened the inner gradient as it does the outer one);
+        `status`, `residual` (relative) and `iterations` of the solve; `hessian_products`, those that were made for this gradient, from phi
+        on (the explicit Hessian of n parameters counts n); `nodes`, of the largest graph that was kept;
+        and, computed when asked for: `hessian` (a `Hessian`, to print and to plot), its `eigenvalues` and `condition` number;
+        `damping_bias`, the relative change of v by damping; `enters`, the leaves of theta that the "inner" gradient and the "outer" loss
+        depend on.
 
-    Raises LinAlgError if H (damped) is not positive definite, for "cholesky", or singular, for "lu".
-    Warns (RuntimeWarning) if phi is not stationary, and if "lu" solves with an indefinite H: there phi* is no minimum.
+    Raises LinAlgError if H (damped) is not positive definite, for "cholesky" and "cg", or singular, for "lu", and if the Neumann series
+    diverges; FloatingPointError if a derivative is not finite.
+    Warns (RuntimeWarning) if phi is not stationary; if the solve has not converged (with `iterations` given, only if it diverges); if H is
+    seen to be indefinite: there phi* is no minimum; and if a leaf of theta enters neither the inner gradient nor the outer loss.
 
-    Source: Bengio, Gradient-based optimization of hyperparameters (2000); Lorraine et al., Optimizing millions of
-    hyperparameters by implicit differentiation (2020), eq. 2.
+    Source: Bengio, Gradient-based optimization of hyperparameters (2000); Pedregosa, Hyperparameter optimization with approximate
+    gradient (2016), for CG; Lorraine et al., Optimizing millions of hyperparameters by implicit differentiation (2020), eq. 2 and 4, for
+    the Neumann series; Liu et al., DARTS (2019), eq. 6, for the identity.
 
     Example
     -------
@@ -173,92 +111,108 @@ def meta_gradient(
     >>> result = tm.implicit.meta_gradient(problem, 1.0, None)  # phi* = theta / 2
     >>> result.phi, result.grad
     (array(0.5), array(0.5))
+    >>> print(result.info["hessian"])
+    1 x 1 Hessian, positive definite: eigenvalues from 4 to 4, condition number 1
     """
-    solve_with = {"cholesky": _solve_cholesky, "lu": _solve_lu}
-    if solver not in solve_with:
-        raise ValueError(f"solver={solver!r}: choose one of {', '.join(map(repr, solve_with))}")
-    if phi is None:
-        phi = solve_inner(problem, theta, task)
-    phi = _as_arrays(phi)
-    vector, phi_tree = ravel(phi)
-
-    def inner_gradient(phi: Any, theta: Any) -> Any:
-        return grad(problem.inner)(phi, theta, task)
-
+    method = Solver(solver, damping, iterations, tolerance, alpha)
+    phi = as_arrays(solve_inner(problem, theta, task) if phi is None else phi)
+    g = ravel(grad(problem.inner)(phi, theta, task))[0]
+    _check_finite(g)
     # $$ H = \nabla^2_{\phi\phi} L(\phi^\star, \theta) $$
-    H = jit(hessian(lambda phi: problem.inner(phi_tree(phi), theta, task)))(vector)
-    damped = H + damping * np.eye(len(H), dtype=H.dtype)
+    H = inner_hessian(problem, phi, theta, task) if method.needs_matrix else None
     # $$ \frac{\partial f}{\partial \phi}, \qquad \frac{\partial f}{\partial \theta} $$
     value, (f_phi, f_theta) = value_and_grad(problem.outer, argnums=(0, 1))(phi, theta, task)
     # $$ H v = \frac{\partial f}{\partial \phi} $$
-    v = phi_tree(solve_with[solver](damped, ravel(f_phi)[0]))
+    b, phi_tree = ravel(f_phi)
+    attempt = method.attempt(_product(problem, phi, theta, task) if H is None else H, b)
     # $$ M^\top v = \frac{\partial}{\partial \theta} \langle \nabla_\phi L(\phi^\star, \theta), v \rangle $$
-    M_product = grad(lambda theta: inner_product(inner_gradient(phi, theta), v))(theta)
+    inner = lambda phi, theta: problem.inner(phi, theta, task)
+    (H_product, M_product), nodes = second_derivative_products(inner, phi, theta, phi_tree(attempt.v))
+    found = method.judge(attempt, ravel(H_product)[0], b)
+    products = found.hessian_products + (0 if H is None else b.size)
     # $$ \frac{dF}{d\theta} = \frac{\partial f}{\partial \theta} - M^\top v $$
     gradient = tree.map(lambda f_theta, product: f_theta - product, f_theta, M_product)
 
-    residual = ravel(inner_gradient(phi, theta))[0]
-    step = solve_with[solver](damped, residual)
-    _warn_if_far(step, vector, "the inner gradient = 0")
-    if solver == "lu" and not _is_positive_definite(H):
-        warnings.warn("the inner Hessian is not positive definite: phi is a saddle point or a maximum of the inner loss, and the "
-                      "meta-gradient follows it there. Look at .info['eigenvalues']", RuntimeWarning, stacklevel=2)  # fmt: skip
-    return arrays_out(MetaGradient(value, gradient, phi, _info(H, residual, step)))
+    enters = lambda: _enters(problem, phi, theta, task)
+    distance = _distance(method, H, g, found.v, b)
+    for warning in (too_far(distance, ravel(phi)[0], "the inner gradient = 0"), found.advice, _saddle(H, found), _idle(gradient, enters)):
+        if warning:
+            warnings.warn(warning, RuntimeWarning, stacklevel=2)
+    explicit = H or (lambda: inner_hessian(problem, phi, theta, task))
+    info = _info(explicit, found, damping, b, hessian_products=products, stationarity=float(np.linalg.norm(g)), distance=distance,
+                 nodes=nodes, enters=enters)  # fmt: skip
+    return arrays_out(MetaGradient(value, gradient, phi, info))
 
 
-def _info(H: np.ndarray, residual: np.ndarray, step: np.ndarray) -> Info:
-    return Info(
-        stationarity=float(np.linalg.norm(residual)),
-        distance=float(np.linalg.norm(step)),
-        hessian=H,
-        eigenvalues=lambda: np.linalg.eigvalsh(H),
-        condition=lambda: float(np.linalg.cond(H)),
+def _info(hessian: Any, found: Solution, damping: float, b: np.ndarray, **entries: Any) -> Info:
+    info: Info = Info(
+        **entries,
+        status=found.status,
+        residual=found.residual,
+        iterations=found.iterations,
+        hessian=hessian,
+        eigenvalues=lambda: info["hessian"].eigenvalues,
+        condition=lambda: info["hessian"].condition,
+        damping_bias=(lambda: info["hessian"].damping_bias(b, damping)) if damping else 0.0,
     )
+    return info
 
 
-def _warn_if_far(step: np.ndarray, phi: np.ndarray, condition: str) -> None:
-    distance, size = np.linalg.norm(step), np.linalg.norm(phi)
-    if distance > 1e-4 * (1 + size):
-        warnings.warn(f"phi does not solve {condition}: the solution is about {distance:.1e} away (phi has norm {size:.1e}). "
-                      "The implicit derivative belongs to the solution; solve to a smaller residual first",
-                      RuntimeWarning, stacklevel=3)  # fmt: skip
+# $v \mapsto H v$, the gradient of $\langle \nabla_\phi L, v \rangle$, as one program: phi and theta are constants in it, so all that
+# doesn't depend on v has been computed when it is first run.
+def _product(problem: Bilevel, phi: Any, theta: Any, task: Any) -> Callable[[Any], Any]:
+    vector, phi_tree = ravel(phi)
+    return jit(lambda v: hvp(lambda phi: problem.inner(phi_tree(phi), theta, task), vector, v))
 
 
-# ## Solvers
-def _is_positive_definite(H: np.ndarray) -> bool:
-    try:
-        np.linalg.cholesky(H)
-    except np.linalg.LinAlgError:
-        return False
-    return True
+# ## What the theorem asks for
+def _check_finite(g: np.ndarray) -> None:
+    if not np.all(np.isfinite(g)):
+        raise FloatingPointError("the inner gradient at phi is not finite: the adaptation has diverged, or phi isn't where the inner loss "
+                                 "is defined. Take smaller steps, or regularise it, for example with tm.implicit.proximal")  # fmt: skip
 
 
-def _solve_cholesky(H: np.ndarray, b: np.ndarray) -> np.ndarray:
-    r"""$H = R^\top R$, then two triangular solves."""
-    from scipy import linalg
-
-    try:
-        return linalg.cho_solve(linalg.cho_factor(H), b)
-    except np.linalg.LinAlgError:
-        smallest = float(np.linalg.eigvalsh(H)[0])
-        raise np.linalg.LinAlgError(
-            f"the inner Hessian is not positive definite (smallest eigenvalue {smallest:.1e}): phi is not a strict minimum of the inner "
-            f"loss. Adapt further; or add damping={max(2 * abs(smallest), 1e-8):.1e}, with its bias; or follow any stationary point with "
-            "solver='lu'") from None  # fmt: skip
+def _distance(method: Solver, H: Hessian | None, g: np.ndarray, v: np.ndarray, b: np.ndarray) -> float:
+    """The norm of H^-1 g; without the matrix that of g, times |v| / |b|."""
+    if H is not None:
+        return float(np.linalg.norm(method.attempt(H, g).v))
+    return float(np.linalg.norm(g) * np.linalg.norm(v) / np.linalg.norm(b)) if np.any(b) else 0.0
 
 
-def _solve_lu(J: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """P J = L U, then two triangular solves."""
-    from scipy import linalg
+def _saddle(H: Hessian | None, found: Solution) -> str:
+    """A warning if H is indefinite: by the matrix if it is there, else if the products have shown it."""
+    if not (found.indefinite if H is None else H.is_indefinite):
+        return ""
+    return ("the inner Hessian is indefinite: phi is a saddle point or a maximum of the inner loss, and the meta-gradient "
+            "follows it there. Look at .info['eigenvalues']")  # fmt: skip
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", linalg.LinAlgWarning)  # an exactly singular factor: the next line says so
-        factors = linalg.lu_factor(J)
-    pivots = np.abs(np.diag(factors[0]))
-    if not pivots.min(initial=np.inf) > np.finfo(J.dtype).eps * pivots.max(initial=0.0):
-        raise np.linalg.LinAlgError("the matrix of the implicit function theorem is singular: the solution is not locally unique, and "
-                                    "has no derivative. Add a regulariser, or damping=")  # fmt: skip
-    return linalg.lu_solve(factors, b)
+
+# A condition without $\theta$ has solutions that don't move. The zero is right, but seldom what was meant.
+def _enters(problem: Bilevel, phi: Any, theta: Any, task: Any) -> dict[str, list[str]]:
+    """The leaves of theta that the inner gradient and the outer loss depend on, by name."""
+    leaves, structure = tree.flatten(theta)
+    nodes = [tensor(leaf) for leaf in leaves]
+    given = tree.unflatten(structure, nodes)
+    ends = {"inner": grad(problem.inner)(phi, given, task), "outer": problem.outer(phi, given, task)}
+
+    def reached(end: Any) -> list[str]:
+        outputs = [y for y in tree.flatten(end)[0] if type(y) is Tensor]
+        found = sweep(outputs, [np.ones(y.shape) for y in outputs], nodes, record=False)
+        return [name for name, bar in zip(tree.names(theta, "theta"), found, strict=True) if bar is not None]
+
+    return {name: reached(end) for name, end in ends.items()}
+
+
+def _idle(gradient: Any, enters: Callable[[], dict[str, list[str]]]) -> str:
+    """A warning if a part of the gradient is zero because nothing depends on that leaf of theta."""
+    zero = [name for name, part in zip(tree.names(gradient, "theta"), tree.flatten(gradient)[0], strict=True) if not np.any(part)]
+    used = {name for names in enters().values() for name in names} if zero else set()
+    idle = [name for name in zero if name not in used]
+    if not idle:
+        return ""
+    return (f"{', '.join(idle)} enters neither the inner gradient nor the outer loss, so its meta-gradient is exactly zero: where the "
+            "adaptation ends doesn't depend on how it gets there (learning rate, number of steps, starting point). Differentiate the steps "
+            "themselves, with tm.maml.meta_gradient, or tie phi to its start, with tm.implicit.proximal")  # fmt: skip
 
 
 # ## The proximal term

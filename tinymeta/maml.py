@@ -31,7 +31,7 @@ import numpy as np
 
 from .autodiff import checkpoint, grad, jvp, ravel, stop_gradient, tree, value_and_grad, vjp
 from .autodiff.derivatives import inner_product
-from .bilevel import Bilevel, Info, MetaGradient, arrays_out, graph_size, is_finite, merged
+from .bilevel import Bilevel, Info, MetaGradient, arrays_out, graph_size, is_finite, merged, second_derivative_products
 from .optim import Optimizer, PerStep, floats_of, rate_at, sgd
 
 LearningRate = Any  # a number, a container shaped like phi, one of them for each step, or a function of theta that returns one of these
@@ -332,23 +332,6 @@ def _sum(a: Any, b: Any) -> Any:
 
 def _zeros(x: Any) -> Any:
     return tree.map(np.zeros_like, x)
-
-
-# No matrix is formed: both products are the gradient of one scalar,
-# $$ H v = \nabla_\phi\, \langle \nabla_\phi L(\phi, \theta), v \rangle, \qquad
-#    M^\top v = \nabla_\theta\, \langle \nabla_\phi L(\phi, \theta), v \rangle. $$
-def second_derivative_products(inner: Callable[[Any, Any], Any], phi: Any, theta: Any, v: Any) -> tuple[tuple[Any, Any], int]:
-    r"""$(H v, M^\top v)$, and the number of graph nodes that it took.
-
-    >>> second_derivative_products(lambda phi, theta: theta * phi**2, 3.0, 0.5, 1.0)[0]
-    (array(1.), array(6.))
-    """
-
-    def slope(phi: Any, theta: Any) -> tuple[Any, int]:
-        value = inner_product(grad(inner)(phi, theta), v)
-        return value, graph_size(value, (phi, theta))
-
-    return grad(slope, argnums=(0, 1), has_aux=True)(phi, theta)
 
 
 # ## Forward
