@@ -5,11 +5,11 @@
     bilevel            the two-level problem, and what every meta-gradient comes with
     maml               the gradient through the unrolled inner loop
     implicit           the gradient by the implicit function theorem
-    learned_optimizer  an LSTM that learns to optimise
+    learned_optimizer  an LSTM that learns to optimise; `baselines` to measure it by, `evolution` to train it without derivatives
     nn optim tasks     networks, optimizers, and where tasks come from
 """
 
-from . import implicit, learned_optimizer, maml, nn, optim, plots, tasks
+from . import baselines, evolution, implicit, learned_optimizer, maml, nn, optim, plots, tasks
 from .autodiff import operations, tree, view
 from .autodiff.blocks import checkpoint, custom_vjp, vmap
 from .autodiff.check import GradCheck, check_grad
@@ -22,8 +22,8 @@ from .bilevel import Bilevel, Info, MetaGradient
 from .machine import Program, jit, trace
 
 __all__ = [
-    "Bilevel", "GradCheck", "Info", "MetaGradient", "Program", "Tensor", "check_grad", "checkpoint", "custom_vjp",
-    "grad", "gradients", "hessian", "hvp", "implicit", "jacobian", "jit", "jvp", "learned_optimizer", "log_softmax",
+    "Bilevel", "GradCheck", "Info", "MetaGradient", "Program", "Tensor", "baselines", "check_grad", "checkpoint", "custom_vjp",
+    "evolution", "grad", "gradients", "hessian", "hvp", "implicit", "jacobian", "jit", "jvp", "learned_optimizer", "log_softmax",
     "logsumexp", "maml", "nn", "operations", "optim", "plots", "ravel", "relu", "set_at", "sigmoid", "softmax",
     "softplus", "stop_gradient", "tasks", "tensor", "trace", "tree", "value_and_grad", "view", "vjp", "vmap",
 ]  # fmt: skip
