@@ -226,10 +226,11 @@ def test_each_rule_against_both_oracles(rule, weights, losses):
     result = learned_optimizer.meta_gradient(PROBLEM, weights, TASK, **options)
     F = learned_optimizer.objective(PROBLEM, **options)
     assert relative_error(result.grad, approximate_gradient(lambda theta: F(theta, TASK), weights)) < 1e-12
-    values = lambda theta: learned_optimizer.meta_gradient(PROBLEM, theta, TASK, **options).value
-    assert relative_error(result.grad, approximate_gradient(values, weights, "differences")) < 1e-8
+    program = tm.trace(F, weights, TASK)
+    assert relative_error(result.grad, approximate_gradient(lambda theta: program(theta, TASK), weights, "differences")) < 1e-8
     outer = [quadratics.outer(phi, None, TASK) for phi in unrolled(weights, steps=STEPS, rule=rule).phis]
     np.testing.assert_allclose(result.value, outer[-1] if losses == "query" else sum(outer[1:]), rtol=1e-14)
+    np.testing.assert_allclose(result.value, F(weights, TASK), rtol=1e-15)
     assert all(np.any(x) for x in tm.tree.flatten(result.grad)[0])
 
 
@@ -251,16 +252,14 @@ def test_each_rule_eagerly_and_on_the_machine(rule, weights):
 def test_a_rule_that_is_off_by_a_millionth_is_caught(monkeypatch, part):
     """The derivative is of something else than the value: once in each piece that a rule is made of."""
     off = lambda f: lambda *args: tm.tree.map(lambda y: y + 1e-6 * (y - tm.stop_gradient(y)), f(*args))
-    F = {"meta-LSTM, all": learned_optimizer.objective(PROBLEM, steps=3, second_derivatives=True, rule=RULES["meta-LSTM, all"][0]),
-         "LSTM, all": learned_optimizer.objective(PROBLEM, steps=3, second_derivatives=True, rule=RULES["LSTM, all"][0])}  # fmt: skip
-    name = "meta-LSTM, all" if part == "sigmoid" else "LSTM, all"
-    weights = RULES[name][1]
-    truth = approximate_gradient(lambda theta: F[name](theta, TASK), weights)
+    rule, weights = RULES["LSTM, all" if part == "lstm_cell" else "meta-LSTM, all"]
+    F = learned_optimizer.objective(PROBLEM, steps=3, second_derivatives=True, rule=rule)
+    truth = approximate_gradient(lambda theta: F(theta, TASK), weights)
     home = {"lstm_cell": nn, "outer": quadratics}.get(part, learned_optimizer)
     monkeypatch.setattr(home, part, off(getattr(home, part)))
     broken = tm.Bilevel(quadratics.inner, quadratics.outer, init=PROBLEM.init)
-    result = learned_optimizer.meta_gradient(broken, weights, TASK, steps=3, second_derivatives=True, rule=RULES[name][0])
-    assert relative_error(result.grad, truth) > 1e-8
+    result = learned_optimizer.meta_gradient(broken, weights, TASK, steps=3, second_derivatives=True, rule=rule)
+    assert relative_error(result.grad, truth) > 1e-10  # a hundred times what is accepted above
 
 
 def test_second_derivatives_kept_and_dropped_on_a_parabola():
@@ -498,10 +497,13 @@ def test_no_steps():
 # ## Training
 @pytest.mark.parametrize("name, options", [("LSTM, logarithms", {}), ("LSTM", {"truncate": 2}), ("meta-LSTM", {})])
 def test_a_short_training_on_the_machine(name, options):
-    """Forty iterations on small quadratics: the mean of the last losses is far below that of the first."""
-    rule, weights = RULES[name]
+    """Forty iterations on small quadratics, judged on others."""
+    rule = RULES[name][0]
+    weights = rule.initialize(np.random.default_rng(0))
     problem = tm.Bilevel(quadratics.distance, quadratics.distance, quadratics.start)
     F = learned_optimizer.objective(problem, steps=6, second_derivatives=False, losses="sum", rule=rule, **options)
     draw = lambda rng, count: quadratics.draw_distances(rng, count, 3, distribution="uniform")
     trained = train.fit(F, weights, draw, optim.adam(0.03), iterations=40, meta_batch=16, rng=np.random.default_rng(0), quiet=True)
-    assert trained.losses[-10:].mean() < 0.7 * trained.losses[:5].mean()
+    unseen = draw(np.random.default_rng(1), 64)
+    mean = lambda theta: np.mean(tm.vmap(F, (None, 0))(theta, unseen))
+    assert mean(trained.theta) < 0.7 * mean(weights)
