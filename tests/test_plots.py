@@ -139,3 +139,19 @@ def test_matplotlib_is_loaded_by_the_first_figure_and_not_by_the_import():
     code = "import sys, tinymeta; print([name for name in ('matplotlib', 'scipy', 'numba') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+# ## Learned optimizers
+def test_the_curves_past_the_horizon(tmp_path):
+    curves = {"learned": np.array([4.0, 1.0, 2.0]), "SGD": np.array([4.0, 3.0, 2.0])}
+    figure = plots.learning_curves(curves, horizon=1)
+    (ax,) = figure.axes
+    drawn = {line.get_label(): line for line in ax.lines}
+    for name, losses in curves.items():
+        np.testing.assert_array_equal(drawn[name].get_xydata(), np.stack([range(3), losses], axis=1))
+    assert drawn["learned"].get_linewidth() > drawn["SGD"].get_linewidth()
+    assert ax.lines[-1].get_xdata()[0] == 1 and ax.get_yscale() == "log"
+    assert ax.get_title() and ax.get_xlabel() and ax.get_ylabel()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == list(curves)
+    plots.save(figure, "curves", tmp_path, announce=False)
+    assert (tmp_path / "curves.png").stat().st_size > 10_000

@@ -80,3 +80,31 @@ def test_the_losses_and_their_derivatives():
     np.testing.assert_allclose(tm.grad(quadratics.inner)(phi, None, task), task.A @ phi - task.b, rtol=1e-13)
     np.testing.assert_allclose(tm.grad(quadratics.outer)(phi, None, task), task.C @ away, rtol=1e-13)
     np.testing.assert_allclose(tm.hessian(quadratics.inner)(phi, None, task), task.A, rtol=1e-12)
+
+
+# ## Distances
+@pytest.mark.parametrize("distribution, mean, deviation", [("uniform", 0.5, np.sqrt(1 / 12)), ("normal", 0, 1)])
+def test_the_distributions_of_the_code_and_of_the_paper(distribution, mean, deviation):
+    tasks = quadratics.draw_distances(np.random.default_rng(0), 2000, distribution=distribution)
+    assert [x.shape for x in tasks] == [(2000, 10, 10), (2000, 10), (2000, 10)]
+    for values, center, spread in ((tasks.W, mean, deviation), (tasks.y, mean, deviation), (tasks.phi_0, 0, 0.01)):
+        assert abs(values.mean() - center) < 5 * spread / np.sqrt(values.size)
+        np.testing.assert_allclose(values.std(), spread, rtol=0.02)
+    if distribution == "uniform":
+        assert tasks.W.min() >= 0 and tasks.W.max() <= 1
+    same, again = (quadratics.draw_distances(np.random.default_rng(5), 2, distribution=distribution) for _ in range(2))
+    assert tm.ravel(same)[0].tolist() == tm.ravel(again)[0].tolist()
+
+
+def test_another_distribution():
+    with pytest.raises(ValueError, match=r"distribution='cauchy': choose 'uniform' \(the authors' code\) or 'normal' \(the paper's text\)"):
+        quadratics.draw_distances(np.random.default_rng(0), 2, distribution="cauchy")
+
+
+def test_the_distance_and_its_derivatives():
+    task = quadratics.Distance(*(x[0] for x in quadratics.draw_distances(np.random.default_rng(0), 1, 4, distribution="normal")))
+    phi = np.arange(4.0)
+    residual = [sum(task.W[i, j] * phi[j] for j in range(4)) - task.y[i] for i in range(4)]
+    np.testing.assert_allclose(quadratics.distance(phi, None, task), sum(r**2 for r in residual), rtol=1e-13)
+    np.testing.assert_allclose(tm.grad(quadratics.distance)(phi, None, task), 2 * task.W.T @ residual, rtol=1e-13)
+    assert quadratics.start(None, task) is task.phi_0

@@ -5,12 +5,12 @@
     bilevel            the two-level problem, and what every meta-gradient comes with
     maml               the gradient through the unrolled inner loop
     implicit           the gradient by the implicit function theorem
-    learned_optimizer  an LSTM that learns to optimise
+    learned_optimizer  an LSTM that learns to optimise; `baselines` to measure it by, `evolution` to train it without derivatives
     comparison         all of them on one problem, and the truth beside them
     nn optim tasks     networks, optimizers, and where tasks come from
 """
 
-from . import implicit, learned_optimizer, maml, nn, optim, plots, tasks
+from . import baselines, evolution, implicit, learned_optimizer, maml, nn, optim, plots, tasks
 from .autodiff import operations, tree, view
 from .autodiff.blocks import checkpoint, custom_vjp, vmap
 from .autodiff.check import GradCheck, check_grad
@@ -24,9 +24,9 @@ from .comparison import Comparison, compare
 from .machine import Program, jit, trace
 
 __all__ = [
-    "Bilevel", "Comparison", "GradCheck", "Info", "MetaGradient", "Program", "Tensor", "check_grad", "checkpoint", "compare",
-    "custom_vjp", "grad", "gradients", "hessian", "hvp", "implicit", "jacobian", "jit", "jvp", "learned_optimizer", "log_softmax",
-    "logsumexp", "maml", "nn", "operations", "optim", "plots", "ravel", "relu", "set_at", "sigmoid", "softmax",
+    "Bilevel", "Comparison", "GradCheck", "Info", "MetaGradient", "Program", "Tensor", "baselines", "check_grad", "checkpoint", "compare",
+    "custom_vjp", "evolution", "grad", "gradients", "hessian", "hvp", "implicit", "jacobian", "jit", "jvp", "learned_optimizer",
+    "log_softmax", "logsumexp", "maml", "nn", "operations", "optim", "plots", "ravel", "relu", "set_at", "sigmoid", "softmax",
     "softplus", "stop_gradient", "tasks", "tensor", "trace", "tree", "value_and_grad", "view", "vjp", "vmap",
 ]  # fmt: skip
 __version__ = "0.1.0"

@@ -6,7 +6,7 @@ Matplotlib is loaded by the first call. Every figure can be written as PNG or SV
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -180,4 +180,32 @@ def accuracy_against_cost(curves: dict[str, list[Point]]) -> Figure:
         ax.set(xscale="log", yscale="log", xlabel="Hessian products")
         ax.spines[["top", "right"]].set_visible(False)
         ax.legend(frameon=False)
+    return figure
+
+
+def learning_curves(curves: Mapping[str, np.ndarray], horizon: int, learned: str = "learned") -> Figure:
+    """The loss against the steps, of learned and of tuned optimizers, within the steps that were trained for and beyond.
+
+    Parameters
+    ----------
+    curves : by name, the mean loss after 0, 1, ... steps, from `baselines.learning_curves`
+    horizon : how many steps were trained for: a line is drawn there
+    learned : the name of the curve to draw thick
+
+    Example
+    -------
+    >>> figure = learning_curves({"learned": np.array([4.0, 1.0, 2.0]), "SGD": np.array([4.0, 3.0, 2.0])}, horizon=1)
+    >>> [ax.get_yscale() for ax in figure.axes]
+    ['log']
+    """
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
+    for name, losses in curves.items():
+        ax.plot(losses, label=name, linewidth=2.5 if name == learned else 1.5, zorder=3 if name == learned else 2)
+    ax.axvline(horizon, color="black", linestyle=":", linewidth=1)
+    ax.annotate("trained up to here", (horizon, 1), (4, -4), xycoords=("data", "axes fraction"), textcoords="offset points", va="top")
+    ax.set(title="Within its horizon, and past it", xlabel="step", ylabel="mean loss", yscale="log")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False)
     return figure
