@@ -52,11 +52,24 @@ def test_accuracy_against_cost(monkeypatch):
     monkeypatch.setattr(side_by_side, "COUNTS", (1, 5, 60))
     curves = side_by_side.accuracy_against_cost(0)
     assert curves.keys() == side_by_side.BY_COUNT.keys()
-    for points in curves.values():
-        assert [point.hessian_products for point in points] == [1, 5, 60]
-        assert points[0].error > points[2].error
-    nodes = [point.nodes for point in curves["unrolled"]]
-    assert nodes[0] < nodes[1] < nodes[2]
+    for name, points in curves.items():
+        assert points[0].error > points[1].error > points[2].error, name
+        solved = name in ("conjugate gradients", "Neumann series")  # their last product judges the solution
+        # a series of k terms makes k - 1 products; conjugate gradients are exact, and end, in as many steps as there are dimensions
+        most = [1, 5, 60] if name != "conjugate gradients" else [2, 6, 61]
+        assert all(point.hessian_products <= k for point, k in zip(points, most, strict=True)) if solved else [
+            point.hessian_products for point in points] == [1, 5, 60], name  # fmt: skip
+    nodes = {name: [point.nodes for point in points] for name, points in curves.items()}
+    assert nodes["unrolled"][0] < nodes["unrolled"][1] < nodes["unrolled"][2]
+    assert len(set(nodes["conjugate gradients"])) == len(set(nodes["Neumann series"])) == 1
+
+
+def test_the_neumann_series_is_the_truncated_sweep(monkeypatch):
+    """k terms are backpropagation through the last k steps, at the minimum."""
+    monkeypatch.setattr(side_by_side, "COUNTS", (3, 20))
+    curves = side_by_side.accuracy_against_cost(0)
+    errors = [[point.error for point in curves[name]] for name in ("Neumann series", "truncated")]
+    np.testing.assert_allclose(*errors, rtol=1e-6)
 
 
 def test_the_condition_number_and_the_error_of_truncation(monkeypatch):
@@ -76,7 +89,7 @@ def test_the_condition_number_and_the_error_of_truncation(monkeypatch):
 
 def test_the_proximal_term_is_that_of_the_implicit_gradient():
     problem = tm.Bilevel(lambda phi, theta, task: 0.5 * phi**2, lambda phi, theta, task: phi)
-    assert side_by_side.with_proximal(1.0, solver="lu")(problem, 4.0, None).grad == 0.5  # 1 / (1 + 1/lambda)
+    assert side_by_side.with_proximal(1.0)(problem, 4.0, None, solver="lu").grad == 0.5  # 1 / (1 + 1/lambda)
 
 
 def test_an_estimator_is_one_more_line():

@@ -31,8 +31,8 @@ one fails, 2 if the results can't be written, 130 after Ctrl-C outside of a trai
 COMPARE = """\
 Runs every estimator of a meta-gradient on the same problems, and prints for each its value, the norm of its gradient, the angle and the
 relative error to the truth (the complex step, or differences, of the very algorithm that was run) and to the closed form, and what it
-costs: Hessian products, graph nodes kept, milliseconds. Draws it as compare.png; and, with the quadratic, as imaml.png the error against
-Hessian products on an inner problem of condition number 71.
+costs: Hessian products, graph nodes kept, milliseconds. Draws it, for each problem, as compare-quadratic.png, compare-ridge.png,
+compare-sinusoid.png; and, with the quadratic, as imaml.png the error against Hessian products for an inner Hessian of condition number 71.
 """
 
 COMPARE_EPILOG = """\
@@ -159,14 +159,15 @@ def _report(options: argparse.Namespace, checks: list[Any], trained: dict[str, A
 def _compare(options: argparse.Namespace) -> int:
     from . import __version__, plots, side_by_side
 
-    begun, shown, complaints = time.monotonic(), {}, []
+    begun, tables, complaints = time.monotonic(), {}, []
     for name in side_by_side.PROBLEMS if options.problem == "all" else [options.problem]:
+        shown = {}
         for section in side_by_side.PROBLEMS[name](options.seed):
             comparison = shown[section.title] = section.compare()
             complaints += section.complaints(comparison)
+            tables[section.title] = [_finite(row._asdict()) for row in comparison.rows]
             print(section.title, "", comparison, "", sep="\n", flush=True)
-    plots.save(plots.comparisons(shown), "compare", options.out)
-    tables = {title: [_finite(row._asdict()) for row in comparison.rows] for title, comparison in shown.items()}
+        plots.save(plots.comparisons(shown), f"compare-{name}", options.out)
     report = {"version": __version__, "seed": options.seed, "complaints": complaints, "comparisons": tables}
     if options.problem in ("quadratic", "all"):
         curves = side_by_side.accuracy_against_cost(options.seed)

@@ -371,7 +371,7 @@ def meta_gradient(
     (20, 1)
     """
     total, gradient, carried = 0.0, tree.map(np.zeros_like, theta), None
-    inner_losses: list[float] = []
+    losses_seen: list[Any] = []
     products = nodes = 0
     for part in _parts(problem, steps, second_derivatives, losses, truncate, rule):
 
@@ -381,10 +381,10 @@ def meta_gradient(
 
         (value, (run, made, size)), share = value_and_grad(measured, has_aux=True)(theta)
         total, gradient, carried = total + value, tree.map(lambda sum_, share: sum_ + share, gradient, share), (run.phi, run.state)
-        inner_losses += [float(loss) for loss in run.losses]
+        losses_seen += run.losses
         products, nodes = products + made, max(nodes, size)
-    _check_finite(total, gradient, inner_losses)
-    info = Info(inner_losses=inner_losses, hessian_products=products, nodes=nodes)
+    _check_finite(total, gradient, losses_seen)
+    info = Info(inner_losses=lambda: [float(loss) for loss in losses_seen], hessian_products=products, nodes=nodes)
     return arrays_out(MetaGradient(total, gradient, run.phi, info))
 
 
@@ -407,7 +407,7 @@ def _check(problem: Bilevel, steps: int, losses: str, truncate: int | None) -> N
                          "None for all")  # fmt: skip
 
 
-def _check_finite(value: Any, gradient: Any, inner_losses: list[float]) -> None:
+def _check_finite(value: Any, gradient: Any, inner_losses: list[Any]) -> None:
     if not np.isfinite(value):
         finite = next((t for t, loss in enumerate(inner_losses) if not np.isfinite(loss)), len(inner_losses))
         raise FloatingPointError(f"the outer loss is {value}: the updates diverge, and what is finite ends before step {finite}. "

@@ -130,7 +130,7 @@ def comparisons(shown: dict[str, Comparison]) -> Figure:
     axes[-1, 0].set(xscale="log", xlim=(LEAST / 3, 100), xticks=(1e-16, 1e-12, 1e-8, 1e-4, 1))
     axes[-1, 1].set(xlim=(-10, 190), xticks=(0, 90, 180))
     axes[-1, 2].set_xscale("symlog", linthresh=1)
-    axes[-1, 2].xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=(1, 3)))
+    axes[-1, 2].xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1))
     for ax in axes[-1, 3:]:
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))

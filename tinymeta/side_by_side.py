@@ -8,7 +8,7 @@ to be the *gradient* of what they run, and the *shortcuts*, which don't. A furth
 The closed forms, for the inner loss $\tfrac12 \phi^\top A \phi - b^\top \phi$, with g the outer gradient at the adapted parameters:
 
 - K steps from $\theta$ end at $\phi_K = \phi^\star + (I - \alpha A)^K (\theta - \phi^\star)$, so $dF/d\theta = (I - \alpha A)^K g$; first
-  order is g;
+  order is g, and Reptile goes along $\theta - \phi_K$;
 - with the proximal term, $(A + \lambda I)\,\phi^\star = b + \lambda\theta$ and $dF/d\theta = \lambda (A + \lambda I)^{-1} g$;
 - one step with a learning rate for each element, $\phi = \theta - \alpha \odot (A\theta - b)$, has
   $dF/d\theta = (I - \operatorname{diag}(\alpha) A)^\top g$ and $dF/d\alpha = -(A\theta - b) \odot g$;
@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import implicit, learned_optimizer, maml, nn
-from .autodiff import tree
-from .bilevel import Bilevel, MetaGradient
+from . import evolution, implicit, learned_optimizer, maml, nn, optim
+from .autodiff import grad, tree, value_and_grad
+from .bilevel import Bilevel, Info, MetaGradient
 from .comparison import Comparison, Estimator, compare, relative_error
 from .proofs import network_loss
 from .tasks import quadratics, sinusoids
@@ -61,18 +61,77 @@ class Section(NamedTuple):
         return found
 
 
-def with_proximal(strength: float, **options: Any) -> Estimator:
-    """iMAML: the implicit gradient of the same problem with a proximal term, as an estimator.
+# ## What all problems try
+Configurable = Callable[..., MetaGradient]  # an estimator that takes options as well
+ALONG: dict[str, dict[str, Any]] = {
+    "by recursion": {"by": "recursion"}, "by forward mode": {"by": "forward"}, "checkpointed": {"checkpoint": True}}  # fmt: skip
+UPDATES = {"momentum": partial(optim.momentum, mu=0.5), "Adam": optim.adam}
+SOLVERS = {"Cholesky": "cholesky", "LU": "lu", "CG": "cg", "MINRES": "minres", "GMRES": "gmres", "Neumann series": "neumann"}
+
+
+def _through_the_loop(name: str, unrolled: Configurable, steps: int) -> dict[str, Estimator]:
+    """The gradient through an unrolled loop in four ways, through loops with other updates, and of the sum of the losses on the way."""
+    ways = {f"{name}, {way}": partial(unrolled, **options) for way, options in ALONG.items()}
+    updates = {f"unrolled {update}": partial(unrolled, update=UPDATES[update]) for update in UPDATES}
+    return {name: unrolled, **ways, **updates, "unrolled, all losses": partial(unrolled, weights=[1 / steps] * steps)}
+
+
+def _solved(name: str, implicit_: Configurable, operation: Estimator) -> dict[str, Estimator]:
+    """The implicit gradient by every solver, and by the rule of the solution as an operation."""
+    return {f"{name}, {solver}": partial(implicit_, solver=SOLVERS[solver]) for solver in SOLVERS} | {f"{name}, as an operation": operation}
+
+
+def _hardly_solved(name: str, implicit_: Configurable, alpha: float) -> dict[str, Estimator]:
+    """The implicit gradient with a solve that is changed, or ends early, or is left out."""
+    return {
+        f"{name}, damped by 0.1": partial(implicit_, damping=0.1),
+        f"{name}, CG, 3 iterations": partial(implicit_, solver="cg", iterations=3),
+        f"{name}, Neumann series, 5 terms": partial(implicit_, solver="neumann", iterations=5, alpha=alpha),
+        f"{name}, identity": partial(implicit_, solver="identity", alpha=alpha),
+    }
+
+
+def _closed_solutions(name: str, H: Any, g: Any, alpha: float) -> dict[str, Any]:
+    """What the solves above find for $H v = g$."""
+    identity, exact = np.eye(len(g)), np.linalg.solve(H, g)
+    powers = [np.linalg.matrix_power(identity - alpha * H, j) for j in range(5)]
+    return {f"{name}, {solver}": exact for solver in (*SOLVERS, "as an operation")} | {
+        f"{name}, damped by 0.1": np.linalg.solve(H + 0.1 * identity, g),
+        f"{name}, Neumann series, 5 terms": alpha * sum(powers) @ g,
+        f"{name}, identity": alpha * g,
+    }
+
+
+def as_an_operation(problem: Bilevel, theta: Any, task: Any) -> MetaGradient:
+    r"""The implicit gradient with $\phi^\star$ as one node in the graph of F.
+
+    >>> problem = Bilevel(lambda phi, theta, task: (phi - theta) ** 2 + phi**2, lambda phi, theta, task: phi**2)
+    >>> as_an_operation(problem, 1.0, None).grad  # phi* = theta / 2
+    array(0.5)
+    """
+    condition = lambda phi, theta: grad(problem.inner)(phi, theta, task)
+    phi_star = implicit.solution(condition, lambda theta: implicit.solve_inner(problem, theta, task))
+
+    def F(theta: Any) -> tuple[Any, Any]:
+        phi = phi_star(theta)
+        return problem.outer(phi, theta, task), phi
+
+    (value, phi), gradient = value_and_grad(F, has_aux=True)(theta)
+    return MetaGradient(value, gradient, phi, Info())
+
+
+def with_proximal(strength: float, estimator: Configurable = implicit.meta_gradient) -> Configurable:
+    """An estimator for the same problem with a proximal term, as in iMAML.
 
     >>> problem = Bilevel(lambda phi, theta, task: 0.5 * phi**2, lambda phi, theta, task: phi)
-    >>> with_proximal(1.0, solver="cholesky")(problem, 4.0, None).grad  # 1 / (1 + 1/lambda)
+    >>> with_proximal(1.0)(problem, 4.0, None, solver="cholesky").grad  # 1 / (1 + 1/lambda)
     array(0.5)
     """
 
-    def estimator(problem: Bilevel, theta: Any, task: Any) -> MetaGradient:
-        return implicit.meta_gradient(implicit.proximal(problem, strength), theta, task, **options)
+    def proximal(problem: Bilevel, theta: Any, task: Any, **options: Any) -> MetaGradient:
+        return estimator(implicit.proximal(problem, strength), theta, task, **options)
 
-    return estimator
+    return proximal
 
 
 # ## A quadratic
@@ -84,33 +143,30 @@ def quadratic(seed: int) -> list[Section]:
     """
     rng = np.random.default_rng(seed)
     task, start = quadratics.draw(rng, 6), rng.standard_normal(6)
-    learned = _learned("A quadratic", rng, Bilevel(quadratics.inner, quadratics.outer), start, task)
-    return [_from_a_start(task, start), _with_learning_rates(task, start), learned]
+    problem = Bilevel(quadratics.inner, quadratics.outer)
+    return [_from_a_start(task, start), _with_learning_rates(task, start), *_learned("A quadratic", rng, problem, start, task)]
 
 
 def _from_a_start(task: quadratics.Quadratic, start: Any) -> Section:
     steps, alpha, strength = 5, 0.5, 1.0
-    identity, minimum = np.eye(6), np.linalg.solve(task.A, task.b)
-    power = np.linalg.matrix_power(identity - alpha * task.A, steps)
-    H = task.A + strength * identity
+    minimum = np.linalg.solve(task.A, task.b)
+    power = np.linalg.matrix_power(np.eye(6) - alpha * task.A, steps)
+    H = task.A + strength * np.eye(6)
     g_unrolled = _outer_gradient(minimum + power @ (start - minimum), task)
     g_proximal = _outer_gradient(np.linalg.solve(H, task.b + strength * start), task)
-    unrolled = partial(maml.meta_gradient, steps=steps, lr=alpha)
-    gradients: dict[str, Estimator] = {
-        "MAML, by graph": unrolled,
-        "MAML, by recursion": partial(unrolled, by="recursion"),
-        "iMAML, Cholesky": with_proximal(strength, solver="cholesky"),
-        "iMAML, LU": with_proximal(strength, solver="lu"),
-    }
+    unrolled, imaml = partial(maml.meta_gradient, steps=steps, lr=alpha), with_proximal(strength)
+    gradients = _through_the_loop("MAML", unrolled, steps) | _solved("iMAML", imaml, with_proximal(strength, as_an_operation))
     shortcuts: dict[str, Estimator] = {
         "MAML, first order": partial(unrolled, order=1),
-        "iMAML, damped by 0.1": with_proximal(strength, solver="cholesky", damping=0.1),
+        "Reptile": partial(maml.reptile, steps=steps, lr=alpha),
     }
-    exact = {name: power @ g_unrolled if name.startswith("MAML") else strength * np.linalg.solve(H, g_proximal) for name in gradients}
-    exact["MAML, first order"] = g_unrolled
-    exact["iMAML, damped by 0.1"] = strength * np.linalg.solve(H + 0.1 * identity, g_proximal)
+    exact = {name: power @ g_unrolled for name in gradients if name.startswith("MAML")} | {
+        "MAML, first order": g_unrolled,
+        "Reptile": (np.eye(6) - power) @ (start - minimum),
+    }
+    exact |= {name: strength * v for name, v in _closed_solutions("iMAML", H, g_proximal, alpha).items()}
     return Section("A quadratic; theta is where the adaptation starts", Bilevel(quadratics.inner, quadratics.outer), start, task,
-                   gradients, shortcuts, exact)  # fmt: skip
+                   gradients, shortcuts | _hardly_solved("iMAML", imaml, alpha), exact)  # fmt: skip
 
 
 def _with_learning_rates(task: quadratics.Quadratic, start: Any) -> Section:
@@ -119,14 +175,19 @@ def _with_learning_rates(task: quadratics.Quadratic, start: Any) -> Section:
     g = _outer_gradient(start - alpha * g_inner, task)
     one_step = {"start": g - task.A @ (alpha * g), "alpha": -g_inner * g}
     meta_sgd = partial(maml.meta_gradient, lr=lambda theta: theta["alpha"])
+    per_step = lambda theta: optim.PerStep([theta["alpha"], 0.5 * theta["alpha"][0]])
     gradients: dict[str, Estimator] = {
         "Meta-SGD, 1 step": partial(meta_sgd, steps=1),
-        "Meta-SGD, by recursion": partial(meta_sgd, steps=1, by="recursion"),
+        "Meta-SGD, 1 step, by recursion": partial(meta_sgd, steps=1, by="recursion"),
         "Meta-SGD, 5 steps": partial(meta_sgd, steps=5),
-        "iMAML, Cholesky": with_proximal(1.0, solver="cholesky"),  # the end has forgotten the learning rates: 0 for them
+        "a rate for each step, 2 steps": partial(maml.meta_gradient, steps=2, lr=per_step),
+        "iMAML, Cholesky": with_proximal(1.0),  # the end has forgotten the learning rates: 0 for them, and it warns
     }
-    shortcuts: dict[str, Estimator] = {"Meta-SGD, first order": partial(meta_sgd, steps=1, order=1)}
-    exact = {"Meta-SGD, 1 step": one_step, "Meta-SGD, by recursion": one_step, "Meta-SGD, first order": one_step | {"start": g}}
+    shortcuts: dict[str, Estimator] = {
+        "Meta-SGD, first order": partial(meta_sgd, steps=1, order=1),
+        "Meta-SGD, last 2 of 5 steps": partial(meta_sgd, steps=5, truncate=2),
+    }
+    exact = dict.fromkeys(list(gradients)[:2], one_step) | {"Meta-SGD, first order": one_step | {"start": g}}
     problem = Bilevel(quadratics.inner, quadratics.outer, init=lambda theta, task: theta["start"])
     return Section("A quadratic; theta is the start and a learning rate for each element", problem, {"start": start, "alpha": alpha}, task,
                    gradients, shortcuts, exact)  # fmt: skip
@@ -164,25 +225,22 @@ def ridge(seed: int) -> list[Section]:
     weights, X = np.repeat([1.0, 0.0], 4), rng.standard_normal((40, 8))
     y = X @ weights + rng.standard_normal(40)
     task, theta = Split(X[:20], y[:20], X[20:], y[20:]), np.full(8, np.log(0.1))
+    problem = Bilevel(_ridge_loss, _validation_loss, init=lambda theta, task: np.zeros(8))
+    return [_regularised(problem, theta, task), *_learned("Ridge regression", rng, problem, theta, task)]
+
+
+def _regularised(problem: Bilevel, theta: Any, task: Split) -> Section:
+    steps = 20
     H = task.X.T @ task.X / 20 + np.diag(np.exp(theta))
     w = np.linalg.solve(H, task.X.T @ task.y / 20)
     g = task.X_validation.T @ (task.X_validation @ w - task.y_validation) / 20
-    unrolled = partial(maml.meta_gradient, steps=20, lr=1 / np.linalg.norm(H, 2))
-    gradients: dict[str, Estimator] = {
-        "implicit, Cholesky": partial(implicit.meta_gradient, solver="cholesky"),
-        "implicit, LU": partial(implicit.meta_gradient, solver="lu"),
-        "unrolled, 20 steps, by graph": unrolled,
-        "unrolled, 20 steps, by recursion": partial(unrolled, by="recursion"),
-    }
-    shortcuts: dict[str, Estimator] = {
-        "unrolled, last 5 of 20 steps": partial(unrolled, truncate=5),
-        "implicit, damped by 0.1": partial(implicit.meta_gradient, damping=0.1),
-    }
-    exact = {name: -np.exp(theta) * w * np.linalg.solve(H, g) for name in gradients if name.startswith("implicit")}
-    exact["implicit, damped by 0.1"] = -np.exp(theta) * w * np.linalg.solve(H + 0.1 * np.eye(8), g)
-    problem = Bilevel(_ridge_loss, _validation_loss, init=lambda theta, task: np.zeros(8))
-    return [Section("Ridge regression; theta is the logarithm of each weight's strength of regularisation", problem, theta, task,
-                    gradients, shortcuts, exact)]  # fmt: skip
+    alpha = float(1 / np.linalg.norm(H, 2))
+    unrolled = partial(maml.meta_gradient, steps=steps, lr=alpha)
+    gradients = _through_the_loop("unrolled", unrolled, steps) | _solved("implicit", implicit.meta_gradient, as_an_operation)
+    shortcuts = {"unrolled, last 5 of 20 steps": partial(unrolled, truncate=5)} | _hardly_solved("implicit", implicit.meta_gradient, alpha)
+    exact = {name: -np.exp(theta) * w * v for name, v in _closed_solutions("implicit", H, g, alpha).items()}
+    return Section("Ridge regression; theta is the logarithm of each weight's strength of regularisation", problem, theta, task,
+                   gradients, shortcuts, exact)  # fmt: skip
 
 
 # ## A network on sine waves
@@ -196,26 +254,50 @@ def sinusoid(seed: int) -> list[Section]:
     task = tree.map(lambda x: x[0], sinusoids.draw(rng, 1))
     start = nn.initialize_mlp(rng, (1, 8, 1))
     problem = Bilevel(network_loss("support"), network_loss("query"))
-    unrolled = partial(maml.meta_gradient, steps=5, lr=0.1)
-    gradients: dict[str, Estimator] = {
-        "MAML, by graph": unrolled,
-        "MAML, by recursion": partial(unrolled, by="recursion"),
-        "iMAML, Cholesky": with_proximal(2.0, solver="cholesky"),
-        "iMAML, LU": with_proximal(2.0, solver="lu"),
+    return [_adapted(problem, start, task), *_learned("A network on a sine wave", rng, problem, start, task)]
+
+
+def _adapted(problem: Bilevel, start: Any, task: Any) -> Section:
+    steps, strength = 5, 2.0
+    unrolled, imaml = partial(maml.meta_gradient, steps=steps, lr=0.1), with_proximal(strength)
+    gradients = _through_the_loop("MAML", unrolled, steps) | {
+        "ANIL, the last layer adapts": lambda problem, theta, task: unrolled(problem.adapting([False, True]), theta, task),
+        **_solved("iMAML", imaml, with_proximal(strength, as_an_operation)),
     }
-    shortcuts: dict[str, Estimator] = {"MAML, first order": partial(unrolled, order=1)}
-    return [Section("A network on a sine wave; theta is where the adaptation starts", problem, start, task, gradients, shortcuts, exact={}),
-            _learned("A network on a sine wave", rng, problem, start, task)]  # fmt: skip
+    shortcuts: dict[str, Estimator] = {
+        "MAML, first order": partial(unrolled, order=1),
+        "Reptile": partial(maml.reptile, steps=steps, lr=0.1),
+        **_hardly_solved("iMAML", imaml, 0.1),
+    }
+    return Section("A network on a sine wave; theta is where the adaptation starts", problem, start, task, gradients, shortcuts, exact={})
 
 
 # ## A learned optimizer, on any of them
-def _learned(title: str, rng: np.random.Generator, problem: Bilevel, start: Any, task: Any) -> Section:
-    unrolled = partial(learned_optimizer.meta_gradient, steps=5)
-    gradients: dict[str, Estimator] = {"LSTM, second derivatives kept": partial(unrolled, second_derivatives=True)}
-    shortcuts: dict[str, Estimator] = {"LSTM, second derivatives dropped": partial(unrolled, second_derivatives=False)}
-    started = Bilevel(problem.inner, problem.outer, init=lambda weights, task: start)
-    return Section(f"{title}; theta is the weights of an LSTM that learns to optimise", started,
-                   learned_optimizer.initialize(rng, hidden=2), task, gradients, shortcuts, exact={})  # fmt: skip
+def _learned(title: str, rng: np.random.Generator, problem: Bilevel, theta: Any, task: Any) -> list[Section]:
+    """An LSTM, and the cell whose state is phi; theta of the problem stays as it is."""
+    inner, outer = (lambda phi, weights, task, loss=loss: loss(phi, theta, task) for loss in (problem.inner, problem.outer))
+    started = Bilevel(inner, outer, init=lambda weights, task: problem.start(theta, task))
+    cell = learned_optimizer.meta_lstm()
+    return [
+        _with_rule(f"{title}; theta is the weights of an LSTM that learns to optimise", started, task, learned_optimizer.LSTM,
+                   learned_optimizer.initialize(rng, hidden=2)),
+        _with_rule(f"{title}; theta is the weights of Ravi and Larochelle's cell", started, task, cell, cell.initialize(rng, alpha=0.1)),
+    ]  # fmt: skip
+
+
+def _with_rule(title: str, problem: Bilevel, task: Any, rule: learned_optimizer.Rule, weights: Any) -> Section:
+    unrolled = partial(learned_optimizer.meta_gradient, steps=5, rule=rule)
+    kept, summed = partial(unrolled, second_derivatives=True), partial(unrolled, second_derivatives=True, losses="sum")
+    F = learned_optimizer.objective(problem, steps=5, second_derivatives=True, rule=rule)
+    gradients: dict[str, Estimator] = {"second derivatives kept": kept, "sum of the losses": summed}
+    shortcuts: dict[str, Estimator] = {
+        "second derivatives dropped": partial(unrolled, second_derivatives=False),
+        "2 steps at a time": partial(kept, truncate=2),
+        "sum of the losses, 2 steps at a time": partial(summed, truncate=2),
+        "evolution strategies, 500 pairs": lambda problem, weights, task: evolution.evolution_strategies(
+            F, weights, task, np.random.default_rng(0), sigma=0.01, pairs=500),
+    }  # fmt: skip
+    return Section(title, problem, weights, task, gradients, shortcuts, exact={})
 
 
 PROBLEMS: dict[str, Callable[[int], list[Section]]] = {"quadratic": quadratic, "ridge": ridge, "sinusoid": sinusoid}
@@ -224,6 +306,8 @@ PROBLEMS: dict[str, Callable[[int], list[Section]]] = {"quadratic": quadratic, "
 # ## Accuracy against cost
 # iMAML's inner Hessian, $H = A + \lambda I$, here with condition number 71, and ways to $H^{-1} g$, more or less exactly. Each
 # spends one Hessian product on a step:
+# - *conjugate gradients* make k iterations at $\phi^\star$;
+# - the *Neumann series* sums k terms there;
 # - *unrolled* differentiates k steps of gradient descent on the proximal loss, which haven't arrived at $\phi^\star$ yet;
 # - *truncated* makes many steps, and differentiates the last k.
 class Point(NamedTuple):
@@ -234,11 +318,13 @@ class Point(NamedTuple):
     error: float
 
 
-CONDITION, PROXIMAL, DIMENSIONS, ARRIVED = 71, 0.01, 20, 800
+CONDITION, PROXIMAL, DIMENSIONS, ARRIVED = 71, 0.01, 100, 800
 COUNTS = (1, 2, 3, 5, 7, 10, 14, 20, 30, 50, 70, 100, 140, 200, 300, 500)
 LARGEST = 1 + PROXIMAL  # eigenvalue of H
 DESCENT = partial(maml.meta_gradient, lr=2 / (LARGEST + LARGEST / CONDITION))  # the fastest that one learning rate can be
 BY_COUNT: dict[str, Callable[[int], Estimator]] = {
+    "conjugate gradients": lambda k: partial(implicit.meta_gradient, solver="cg", iterations=k),
+    "Neumann series": lambda k: partial(implicit.meta_gradient, solver="neumann", iterations=k, alpha=DESCENT.keywords["lr"]),
     "unrolled": lambda k: partial(DESCENT, steps=k),
     "truncated": lambda k: partial(DESCENT, steps=ARRIVED, truncate=k),
 }
