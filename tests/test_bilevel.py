@@ -129,3 +129,12 @@ def test_the_size_of_a_graph():
 def test_finite():
     assert bilevel.is_finite({"a": 1.0, "b": (np.ones(2), None)})
     assert not bilevel.is_finite([1.0, np.array([1.0, np.nan])]) and not bilevel.is_finite(-np.inf)
+
+
+def test_a_function_with_a_given_gradient():
+    theta = {"a": np.array([1.0, 2.0]), "b": 3.0}
+    direction = {"a": np.array([5.0, -1.0]), "b": 0.5}
+    F = lambda theta: bilevel.with_gradient(theta["b"] ** 2, direction, theta)
+    for make in (tm.value_and_grad, lambda F: tm.jit(tm.value_and_grad(F))):
+        value, gradient = make(F)(theta)
+        assert value == 9.0 and np.array_equal(gradient["a"], direction["a"]) and gradient["b"] == 0.5

@@ -435,3 +435,24 @@ def test_a_number_comes_back_as_an_array():
     result = implicit.meta_gradient(tm.Bilevel(lambda phi, theta, task: (phi - theta) ** 2, lambda phi, theta, task: phi**2), 3.0, None)
     assert [type(x) for x in (result.value, result.grad, result.phi)] == [np.ndarray] * 3
     np.testing.assert_allclose(result.grad, 6, rtol=1e-14)
+
+
+# ## For training
+@pytest.mark.parametrize("make", [tm.value_and_grad, lambda F: tm.jit(tm.value_and_grad(F))], ids=["eagerly", "on the machine"])
+def test_the_objective_has_the_gradient_of_the_theorem(make):
+    """At a point that isn't stationary, and with few conjugate gradients, as in a training."""
+    start = tm.Bilevel(quadratics.inner, lambda phi, theta, task: quadratics.outer(phi, theta, task) + 0.1 * np.sum(theta["start"] ** 2),
+                       init=lambda theta, task: theta["start"])  # fmt: skip
+    problem = implicit.proximal(start, lambda theta: np.exp(theta["log_strength"]))
+    theta = {"start": THETA, "log_strength": np.array(0.3)}
+    value, gradient = make(implicit.objective(problem, steps=4, lr=0.3, iterations=2))(theta, TASK)
+    phi = tm.maml.adapt(problem, theta, TASK, steps=4, lr=0.3)
+    with pytest.warns(RuntimeWarning, match="does not solve"):
+        expected = implicit.meta_gradient(problem, theta, TASK, phi=phi, solver="cg", iterations=2)
+    assert relative_error(value, expected.value) < 1e-12 and relative_error(gradient, expected.grad) < 1e-12
+
+
+def test_the_objective_with_all_its_conjugate_gradients_at_the_end_of_the_adaptation():
+    problem = implicit.proximal(QUADRATIC, 2.0)
+    gradient = tm.grad(implicit.objective(problem, steps=200, lr=0.4, iterations=N))(THETA, TASK)
+    assert relative_error(gradient, implicit.meta_gradient(problem, THETA, TASK).grad) < 1e-11

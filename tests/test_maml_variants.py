@@ -271,3 +271,14 @@ def test_reptiles_direction_with_one_step_is_the_inner_gradient_times_alpha():
 def test_reptile_needs_a_theta_that_is_adapted_itself():
     with pytest.raises(ValueError, match="the adaptation must start at theta itself: a problem without init"):
         maml.reptile(SMALL_PROBLEM, {"phi": THETA}, None, steps=1, lr=ALPHA)
+
+
+@pytest.mark.parametrize("update", [optim.sgd, optim.adam])
+def test_reptile_for_training(update):
+    options = {"steps": 3, "lr": ALPHA, "update": update}
+    expected = maml.reptile(QUADRATIC, THETA, TASK, **options)
+    F = maml.reptile_objective(QUADRATIC, **options)
+    for make in (tm.value_and_grad, lambda F: tm.jit(tm.value_and_grad(F))):
+        value, gradient = make(F)(THETA, TASK)
+        np.testing.assert_allclose(gradient, expected.grad, rtol=1e-12)
+        np.testing.assert_allclose(value, expected.value, rtol=1e-12)

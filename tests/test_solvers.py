@@ -238,3 +238,12 @@ def test_settings_that_make_no_sense(settings, message):
 
 def test_a_solver_is_a_value():
     assert Solver("cg", iterations=3) == Solver("cg", iterations=3) != Solver("cg") and Solver("lu").needs_matrix
+
+
+def test_conjugate_gradients_for_a_trace_are_those_of_scipy():
+    for k in (1, 3, N):
+        mine, scipys = solvers.conjugate_gradients(POSITIVE.__matmul__, B, k), solve(POSITIVE.__matmul__, B, "cg", iterations=k).v
+        np.testing.assert_allclose(mine, scipys, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(solvers.conjugate_gradients(POSITIVE.__matmul__, B, N), TRUTH, rtol=1e-12)
+    np.testing.assert_allclose(solvers.conjugate_gradients(POSITIVE.__matmul__, B, 5 * N), TRUTH, rtol=1e-12)  # and stays there
+    assert not np.any(solvers.conjugate_gradients(POSITIVE.__matmul__, 0 * B, 3))

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .autodiff import Tensor, grad, tree
+from .autodiff import Tensor, grad, stop_gradient, tree
 from .autodiff.blocks import Block, run
 from .autodiff.derivatives import inner_product
 from .autodiff.reverse import between
@@ -210,3 +210,17 @@ def second_derivative_products(inner: Callable[[Any, Any], Any], phi: Any, theta
         return value, graph_size(value, (phi, theta))
 
     return grad(slope, argnums=(0, 1), has_aux=True)(phi, theta)
+
+
+# ## A function with a given gradient
+# Training differentiates a scalar function of theta. A direction that no function has for its gradient, or one that was found without the
+# graph, can be dressed as one: with the value c and the direction d held constant,
+# $$ \tilde F(\theta) = c + \langle d, \theta - \operatorname{stop}(\theta) \rangle = c, \qquad \nabla \tilde F = d. $$
+def with_gradient(value: Any, direction: Any, theta: Any) -> Any:
+    """The value, as a function of theta whose gradient is the direction. It has no second derivative.
+
+    >>> grad(lambda theta: with_gradient(theta**2, 10.0, theta))(3.0)
+    array(10.)
+    """
+    value, direction = stop_gradient((value, direction))
+    return value + inner_product(direction, tree.map(lambda x: x - stop_gradient(x), theta))

@@ -29,20 +29,21 @@ from typing import Any
 
 import numpy as np
 
-from .autodiff import grad, hvp, ravel, tree, value_and_grad
+from .autodiff import grad, hvp, ravel, stop_gradient, tree, value_and_grad
 from .autodiff.derivatives import inner_product
 from .autodiff.reverse import sweep
 from .autodiff.tensor import Tensor, tensor
 from .bilevel import Bilevel, Info, MetaGradient, arrays_out, second_derivative_products
 from .curvature import Hessian, inner_hessian
 from .machine import jit
+from .maml import adapt
 from .minima import as_arrays, solve_inner, stationarity
 from .roots import fixed_point, root_jacobian, root_jvp, root_vjp, solution, too_far
-from .solvers import Solution, Solver, solve
+from .solvers import Solution, Solver, conjugate_gradients, solve
 
 __all__ = [
-    "Hessian", "Solution", "fixed_point", "inner_hessian", "meta_gradient", "proximal", "root_jacobian", "root_jvp", "root_vjp",
-    "solution", "solve", "solve_inner", "stationarity",
+    "Hessian", "Solution", "fixed_point", "inner_hessian", "meta_gradient", "objective", "proximal", "root_jacobian", "root_jvp",
+    "root_vjp", "solution", "solve", "solve_inner", "stationarity",
 ]  # fmt: skip
 
 
@@ -163,6 +164,43 @@ def _info(hessian: Any, found: Solution, damping: float, b: np.ndarray, **entrie
 def _product(problem: Bilevel, phi: Any, theta: Any, task: Any) -> Callable[[Any], Any]:
     vector, phi_tree = ravel(phi)
     return jit(lambda v: hvp(lambda phi: problem.inner(phi_tree(phi), theta, task), vector, v))
+
+
+# ## For training
+# SciPy can't be traced, and a training repeats the same few products many thousand times. So here all counts are fixed: K steps of gradient
+# descent towards $\phi^\star$, whose graph is dropped, k conjugate gradients for $H v = \partial f / \partial \phi$ there, and a function
+# with the gradient of the theorem: with v, and $\phi$ in the first two terms, held constant, it is that of
+# $$ \tilde F(\theta) = f(\phi, \theta) - \langle \nabla_\phi L(\phi, \theta), v \rangle. $$
+def objective(problem: Bilevel, *, steps: int, lr: Any, iterations: int) -> Callable[[Any, Any], Any]:
+    r"""A function of (theta, task) whose value is the outer loss at phi_K and whose gradient is the implicit one there, for training.
+
+    Parameters
+    ----------
+    problem : with an inner loss that depends on theta, such as `proximal` makes
+    steps, lr : K steps of gradient descent, as for `maml.objective`
+    iterations : of conjugate gradients, a fixed number; nothing is checked, as under a trace values aren't known
+
+    Source: Rajeswaran et al., Meta-learning with implicit gradients (2019), algorithm 2.
+
+    Example
+    -------
+    >>> import tinymeta as tm
+    >>> problem = tm.implicit.proximal(tm.Bilevel(lambda phi, theta, task: 0.5 * phi**2, lambda phi, theta, task: phi), strength=1.0)
+    >>> F = tm.implicit.objective(problem, steps=50, lr=0.25, iterations=1)
+    >>> float(tm.grad(F)(4.0, None))  # 1 / (1 + 1/lambda)
+    0.5
+    """
+
+    def F(theta: Any, task: Any) -> Any:
+        phi = stop_gradient(adapt(problem, theta, task, steps=steps, lr=lr, order=1))
+        inner = lambda phi, theta: problem.inner(phi, theta, task)
+        b, phi_tree = ravel(grad(problem.outer)(phi, stop_gradient(theta), task))
+        vector = ravel(phi)[0]
+        v = conjugate_gradients(lambda p: hvp(lambda phi: inner(phi_tree(phi), stop_gradient(theta)), vector, p), b, iterations)
+        slope = inner_product(grad(inner)(phi, theta), phi_tree(stop_gradient(v)))
+        return problem.outer(phi, theta, task) - (slope - stop_gradient(slope))
+
+    return F
 
 
 # ## What the theorem asks for

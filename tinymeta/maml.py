@@ -31,7 +31,7 @@ import numpy as np
 
 from .autodiff import checkpoint, grad, jvp, ravel, stop_gradient, tree, value_and_grad, vjp
 from .autodiff.derivatives import inner_product
-from .bilevel import Bilevel, Info, MetaGradient, arrays_out, graph_size, is_finite, merged, second_derivative_products
+from .bilevel import Bilevel, Info, MetaGradient, arrays_out, graph_size, is_finite, merged, second_derivative_products, with_gradient
 from .optim import Optimizer, PerStep, floats_of, rate_at, sgd
 
 LearningRate = Any  # a number, a container shaped like phi, one of them for each step, or a function of theta that returns one of these
@@ -421,6 +421,23 @@ def reptile(
         direction = tree.map(lambda theta, phi: theta - phi, theta, phi)
         loop = InnerLoop(problem, task, steps, lr, update)
         return _result(loop, theta, loop.outer(phi, theta), direction, phi, hessian_products=0, nodes=0)
+
+
+def reptile_objective(
+    problem: Bilevel, *, steps: int, lr: LearningRate, update: Callable[[Any], Optimizer] = sgd
+) -> Callable[[Any, Any], Any]:
+    r"""A function of (theta, task) whose value is the outer loss at phi_K and whose "gradient" is $\theta - \phi_K$, for training.
+
+    >>> problem = Bilevel(lambda phi, theta, task: phi**2, lambda phi, theta, task: (phi - 1) ** 2)
+    >>> grad(reptile_objective(problem, steps=1, lr=0.25))(3.0, None)
+    array(1.5)
+    """
+
+    def F(theta: Any, task: Any) -> Any:
+        phi = adapt(problem, theta, task, steps=steps, lr=lr, update=update, order=1)
+        return with_gradient(problem.outer(phi, theta, task), tree.map(lambda theta, phi: theta - phi, theta, phi), theta)
+
+    return F
 
 
 # ## What every estimator returns
