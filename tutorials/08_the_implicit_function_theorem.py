@@ -258,6 +258,7 @@ for name, e, *row in zip(("λ₁", "λ₂", "λ₃", "λ₄", "b"), np.eye(5), e
 
 # %%
 print("columns first and vector first differ by", np.max(np.abs(columns_first(ridge, phi, theta, task) - exact)))
+assert np.allclose(columns_first(ridge, phi, theta, task), exact, rtol=1e-10)
 assert np.all(np.sign(no_penalty) == np.sign(exact)) and np.all(np.abs(no_penalty) > 1.5 * np.abs(exact))
 
 # %% [markdown]
@@ -448,13 +449,18 @@ def weight_gradient(X, y, s, rho, f_phi, phi):
 
 
 # %%
+def query(phi):
+    return np.mean((X[10:] @ phi - y[10:]) ** 2) / 2
+
+
+# %%
 def check_8_2(weight_gradient, rho=0.3):
-    s, query = np.ones(10), lambda phi: np.mean((X[10:] @ phi - y[10:]) ** 2) / 2
+    s = np.ones(10)
     solve = lambda s: np.linalg.solve((X[:10].T * s) @ X[:10] + rho * np.eye(4), X[:10].T @ (s * y[:10]))
     found = weight_gradient(X[:10], y[:10], s, rho, tm.grad(query)(solve(s)), solve(s))
     again = [(query(solve(s + 1e-5 * e)) - query(solve(s - 1e-5 * e))) / 2e-5 for e in np.eye(10)]
-    print("largest difference from solving again:", np.max(np.abs(found - again)), "dF/ds:", *found.round(4))
-    print("query loss", query(solve(s)), "and without the point of the largest entry", query(solve(s - np.eye(10)[np.argmax(found)])))
+    print("dF/ds:", *found.round(4), f"largest difference from solving again: {np.max(np.abs(found - again)):.1e}")
+    print(f"query loss {query(solve(s)):.4f}, without point {np.argmax(found)} {query(solve(s - np.eye(10)[np.argmax(found)])):.4f}")
     assert np.allclose(found, again, rtol=1e-6, atol=1e-9)
 
 
