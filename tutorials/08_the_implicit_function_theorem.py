@@ -234,8 +234,8 @@ def solve_ridge(theta):
 
 
 # %% [markdown]
-# Lesson 5 differentiated the closed form: the columns of its Jacobian are $-n A^{-1} e_j\, \phi_j$ for $\lambda_j$, and
-# $-A^{-1} X^\top \mathbf 1$ for $b$. Does (3) give the same? And does (5) agree with solving again? The table's last two columns
+# Lesson 5 and its exercise 5.2 differentiated the closed form: the columns of the Jacobian are $-n A^{-1} e_j\, \phi_j$ for
+# $\lambda_j$, and $-A^{-1} X^\top \mathbf 1$ for $b$. Does (3) give the same? And does (5) agree with solving again? The table's last two columns
 # are mistakes: $+M^\top v$ in place of $-M^\top v$, and for $H$ the Hessian of the *data's* part of $L$, without the penalty.
 # **Predict** which of the two you would notice sooner.
 
@@ -244,7 +244,7 @@ phi, A = solve_ridge(theta)
 closed = -np.linalg.solve(A, np.column_stack([10 * np.diag(phi), X[:10].sum(axis=0)]))
 by_theorem = tm.implicit.root_jacobian(lambda phi, theta: tm.grad(ridge.inner)(phi, theta, task), phi, theta)
 print("dφ/dθ by (3) and from the closed form: largest difference", np.max(np.abs(by_theorem - closed)))
-assert np.allclose(by_theorem, closed, rtol=1e-12)
+assert np.allclose(by_theorem, closed, rtol=1e-12, atol=1e-12)
 
 # %%
 F = lambda theta: ridge.outer(solve_ridge(theta)[0], theta, task)
@@ -258,7 +258,7 @@ for name, e, *row in zip(("λ₁", "λ₂", "λ₃", "λ₄", "b"), np.eye(5), e
 
 # %%
 print("columns first and vector first differ by", np.max(np.abs(columns_first(ridge, phi, theta, task) - exact)))
-assert np.allclose(columns_first(ridge, phi, theta, task), exact, rtol=1e-10)
+assert np.allclose(columns_first(ridge, phi, theta, task), exact, rtol=1e-12, atol=1e-12)
 assert np.all(np.sign(no_penalty) == np.sign(exact)) and np.all(np.abs(no_penalty) > 1.5 * np.abs(exact))
 
 # %% [markdown]
