@@ -235,9 +235,9 @@ def solve_ridge(theta):
 
 # %% [markdown]
 # Lesson 5 and its exercise 5.2 differentiated the closed form: the columns of the Jacobian are $-n A^{-1} e_j\, \phi_j$ for
-# $\lambda_j$, and $-A^{-1} X^\top \mathbf 1$ for $b$. Does (3) give the same? And does (5) agree with solving again? The table's last two columns
-# are mistakes: $+M^\top v$ in place of $-M^\top v$, and for $H$ the Hessian of the *data's* part of $L$, without the penalty.
-# **Predict** which of the two you would notice sooner.
+# $\lambda_j$, and $-A^{-1} X^\top \mathbf 1$ for $b$. Does (3) give the same? And does (5) agree with solving again? The table's
+# last two columns are mistakes: $+M^\top v$ in place of $-M^\top v$, and for $H$ the Hessian of the *data's* part of $L$, without
+# the penalty. **Predict** which of the two you would notice sooner.
 
 # %%
 phi, A = solve_ridge(theta)
