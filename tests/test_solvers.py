@@ -247,3 +247,12 @@ def test_conjugate_gradients_for_a_trace_are_those_of_scipy():
     np.testing.assert_allclose(solvers.conjugate_gradients(POSITIVE.__matmul__, B, N), TRUTH, rtol=1e-12)
     np.testing.assert_allclose(solvers.conjugate_gradients(POSITIVE.__matmul__, B, 5 * N), TRUTH, rtol=1e-12)  # and stays there
     assert not np.any(solvers.conjugate_gradients(POSITIVE.__matmul__, 0 * B, 3))
+
+
+def test_conjugate_gradients_for_a_trace_stay_where_they_are_at_a_negative_curvature():
+    steps = [solvers.conjugate_gradients(INDEFINITE.__matmul__, B, k) for k in range(9)]
+    ends = next(k for k in range(8) if np.array_equal(steps[k], steps[k + 1]))
+    assert 0 < ends < N and all(np.array_equal(v, steps[ends]) for v in steps[ends:])
+    with pytest.raises(np.linalg.LinAlgError, match="met a direction"):
+        solve(INDEFINITE.__matmul__, B, "cg", iterations=ends + 1)
+    assert not np.any(solvers.conjugate_gradients((-POSITIVE).__matmul__, B, 3))

@@ -305,17 +305,19 @@ def _cg(product: Product, b: np.ndarray, tolerance: float, iterations: int | Non
 # The same iteration in NumPy, for a trace: with $r_k = b - H v_k$,
 # $$ \alpha_k = \frac{r_k^\top r_k}{p_k^\top H p_k}, \quad v_{k+1} = v_k + \alpha_k p_k, \quad r_{k+1} = r_k - \alpha_k H p_k, \quad
 #    p_{k+1} = r_{k+1} + \frac{r_{k+1}^\top r_{k+1}}{r_k^\top r_k}\, p_k. $$
+# A trace can't end early. So where there is no minimum along p, and once the residual is 0, $\alpha$ is 0 from then on.
 def conjugate_gradients(product: Callable[[Any], Any], b: Any, iterations: int) -> Any:
-    """A fixed number of iterations, traceable, and without any check; once the residual is 0 it stays where it is.
+    """A fixed number of iterations, traceable. It stays where it is after a direction p with p'Hp <= 0 (Steihaug 1983), and says nothing.
 
     >>> conjugate_gradients(lambda v: np.array([[2.0, 1.0], [1.0, 2.0]]) @ v, np.array([3.0, 0.0]), 2)
     array([ 2., -1.])
     """
-    v, r, p, tiny = np.zeros_like(b), b, b, np.finfo(b.dtype).tiny
+    v, r, p, goes_on, tiny = np.zeros_like(b), b, b, 1.0, np.finfo(b.dtype).tiny
     for _ in range(iterations):
         Hp = product(p)
-        squared = r @ r
-        alpha = squared / np.maximum(p @ Hp, tiny)
+        squared, curvature = r @ r, p @ Hp
+        goes_on = goes_on * (curvature > 0)
+        alpha = goes_on * squared / np.where(curvature > 0, curvature, 1.0)
         v, r = v + alpha * p, r - alpha * Hp
         p = r + (r @ r) / np.maximum(squared, tiny) * p
     return v
