@@ -256,3 +256,12 @@ def test_conjugate_gradients_for_a_trace_stay_where_they_are_at_a_negative_curva
     with pytest.raises(np.linalg.LinAlgError, match="met a direction"):
         solve(INDEFINITE.__matmul__, B, "cg", iterations=ends + 1)
     assert not np.any(solvers.conjugate_gradients((-POSITIVE).__matmul__, B, 3))
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "lu"])
+def test_a_factor_that_loses_most_digits_says_so(solver):
+    nearly = symmetric(np.geomspace(1e-12, 1, N))
+    with pytest.warns(RuntimeWarning, match=f"solver='{solver}' leaves a relative residual of .*nearly singular"):
+        assert solve(nearly, B, solver).status == "solved"
+    with pytest.raises(np.linalg.LinAlgError, match=r"damping=2\.0e\+00"):
+        solve(100 * nearly - 1.0 * np.eye(N), B, "cholesky")

@@ -113,8 +113,12 @@ class Solver:
 
     def _status(self, residual: float, iterations: int, tolerance: float) -> tuple[str, str]:
         """A word, and advice if all is not well."""
-        if self.name not in ITERATIVE:
-            return "no solve" if self.name == "identity" else "solved", ""
+        if self.name == "identity":
+            return "no solve", ""
+        if self.needs_matrix:
+            return "solved", "" if residual <= 1e3 * tolerance else (
+                f"solver={self.name!r} leaves a relative residual of {residual:.1e}: H is nearly singular, and most digits are lost. "
+                "Add a regulariser, or damping= (with its bias)")  # fmt: skip
         if residual <= tolerance:  # the residual that the iteration stopped at, and some room for its rounding
             return "converged", ""
         if self.name == "neumann" and not residual < 1:
@@ -221,10 +225,11 @@ def cholesky(H: np.ndarray, b: np.ndarray) -> np.ndarray:
         factor = linalg.cho_factor(H)
         if _regular(np.diag(factor[0]) ** 2):
             return linalg.cho_solve(factor, b)
-    smallest = float(np.linalg.eigvalsh(H)[0])
+    eigenvalues = np.linalg.eigvalsh(H)
+    smallest, enough = eigenvalues[0], max(2 * abs(eigenvalues[0]), 1e-8 * abs(eigenvalues[-1]))
     raise np.linalg.LinAlgError(
         f"the inner Hessian is not positive definite (smallest eigenvalue {smallest:.1e}): phi is not a strict minimum of the inner "
-        f"loss. Adapt further; or add damping={max(2 * abs(smallest), 1e-8):.1e}, with its bias; or follow any stationary point with "
+        f"loss. Adapt further; or add damping={enough:.1e}, with its bias; or follow any stationary point with "
         "solver='lu'")  # fmt: skip
 
 
