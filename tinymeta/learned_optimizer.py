@@ -65,6 +65,9 @@ class Rule(NamedTuple):
 def log_and_sign(x: Any, p: float = 10.0) -> tuple[Any, Any]:
     r"""Two numbers of moderate size for each one of any size.
 
+    Their slopes, 1 / (p x) and $e^p$, are large where x is small. With second derivatives kept they multiply the Hessian in each step, and
+    the meta-gradient may explode: train a rule that is shown logarithms with `second_derivatives=False`, as the paper does.
+
     Source: Andrychowicz et al. (2016), appendix A.
 
     >>> log_and_sign(np.array([np.exp(5.0), -1.0, 0.0]))
