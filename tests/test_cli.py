@@ -13,9 +13,10 @@ import matplotlib
 import numpy as np
 import pytest
 
-from tinymeta import cli, comparison, experiments, maml, proofs, side_by_side
+from tinymeta import cli, comparison, maml, proofs, side_by_side
 from tinymeta.autodiff.operations import elementwise
 from tinymeta.bilevel import Bilevel
+from tinymeta.experiments import sinusoid
 
 matplotlib.use("Agg")
 COMMAND = [sys.executable, "-m", "tinymeta"]
@@ -59,7 +60,7 @@ def test_the_report(short):
     assert "MAML, 5 steps, by graph against complex step" in [check["name"] for check in report["checks"]]
     configuration = report["configuration"]
     assert (configuration["seed"], configuration["iterations"], configuration["iterations_made"]) == (1, 5, {"MAML": 5, "pretrained": 5})
-    assert experiments.CONFIGURATION.items() <= configuration.items()
+    assert sinusoid.CONFIGURATION.items() <= configuration.items()
     assert set(report["evaluation"]) == {"MAML", "pretrained"}
     for evaluation in report["evaluation"].values():
         assert len(evaluation["error"]) == len(evaluation["confidence"]) == 11 and min(evaluation["confidence"]) > 0
@@ -67,8 +68,8 @@ def test_the_report(short):
 
 def test_the_report_is_what_the_modules_compute(short):
     report = json.loads((short[1] / "json" / "x.json").read_text())
-    theta = experiments.train_maml(1, 5, quiet=True).theta
-    np.testing.assert_allclose(report["evaluation"]["MAML"]["error"], experiments.evaluate(theta, 1).mean, rtol=1e-10)
+    theta = sinusoid.train_maml(1, 5, quiet=True).theta
+    np.testing.assert_allclose(report["evaluation"]["MAML"]["error"], sinusoid.evaluate(theta, 1).mean, rtol=1e-10)
 
 
 # ## In this process, with the proofs made short

@@ -10,8 +10,9 @@ import pytest
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from tinymeta import experiments, nn, plots
+from tinymeta import nn, plots
 from tinymeta.comparison import Comparison, Row
+from tinymeta.experiments import few_shot, sinusoid
 from tinymeta.side_by_side import Point
 from tinymeta.train import Training
 
@@ -54,8 +55,8 @@ def test_the_main_jobs_figure(tmp_path, iterations):
     theta = nn.initialize_mlp(np.random.default_rng(0), (1, 5, 1))
     losses = np.linspace(4, 1, iterations)
     errors = np.random.default_rng(0).exponential(1.0, (600, 11))
-    evaluations = {"MAML": experiments.Evaluation(errors), "pretrained": experiments.Evaluation(2 * errors)}
-    task, truth = experiments.example_task(0)
+    evaluations = {"MAML": few_shot.Evaluation(errors), "pretrained": few_shot.Evaluation(2 * errors)}
+    task, truth = sinusoid.example_task(0)
     figure = plots.sinusoids(Training(theta, losses, False), evaluations, task, truth)
     adaptation, learning, error = figure.axes
     assert all(ax.get_title() and ax.get_xlabel() and ax.get_legend() for ax in figure.axes)
@@ -63,7 +64,7 @@ def test_the_main_jobs_figure(tmp_path, iterations):
     # What is drawn is what was given.
     lines = {line.get_label(): line.get_xydata() for line in adaptation.lines}
     np.testing.assert_allclose(lines["truth"], np.hstack(truth))
-    phis = experiments.adaptation(theta, task)
+    phis = sinusoid.adaptation(theta, task)
     for label, steps in (("before", 0), ("after 1 step", 1), ("after 10 steps", 10)):
         np.testing.assert_allclose(lines[label][:, 1], nn.mlp(phis[steps], truth.x)[:, 0])
     np.testing.assert_allclose(lines["the 5 points given"], np.hstack(task.support))

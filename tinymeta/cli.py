@@ -108,7 +108,8 @@ def _prepare(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from . import experiments, plots, proofs
+    from . import plots, proofs
+    from .experiments import few_shot, sinusoid
 
     def say(*text: str) -> None:
         if not options.quiet:
@@ -121,17 +122,17 @@ def _run(options: argparse.Namespace) -> int:
         "Differences and complex step: on a small network and a sinusoid task. Closed form: on a quadratic (of the learned",
         "optimizer, for one of its weights). First-order MAML is not the gradient, so no difference can confirm it.", "")  # fmt: skip
 
-    trained = {"MAML": experiments.train_maml(options.seed, options.iterations, options.quiet)}
-    trained["pretrained"] = experiments.pretrain(options.seed, len(trained["MAML"].losses), options.quiet)
-    evaluations = {name: experiments.evaluate(training.theta, options.seed) for name, training in trained.items()}
+    trained = {"MAML": sinusoid.train_maml(options.seed, options.iterations, options.quiet)}
+    trained["pretrained"] = sinusoid.pretrain(options.seed, len(trained["MAML"].losses), options.quiet)
+    evaluations = {name: sinusoid.evaluate(training.theta, options.seed) for name, training in trained.items()}
     ended = {name: len(training.losses) for name, training in trained.items() if training.interrupted}
     say("", *(f"{name} was interrupted after {made} iterations." for name, made in ended.items()))
-    points = experiments.CONFIGURATION["evaluation_support_points"]
+    points = sinusoid.CONFIGURATION["evaluation_support_points"]
     say(f"Mean squared error on 600 unseen tasks, after steps on {points} points each (mean and 95 % confidence).",
         "MAML was trained for one step; the pretrained network on all tasks at once, without steps.", "",
-        experiments.table(evaluations), "")  # fmt: skip
+        few_shot.table(evaluations), "")  # fmt: skip
 
-    figure = plots.sinusoids(trained["MAML"], evaluations, *experiments.example_task(options.seed))
+    figure = plots.sinusoids(trained["MAML"], evaluations, *sinusoid.example_task(options.seed))
     plots.save(figure, "sinusoids", options.out, announce=not options.quiet)
     if options.json:
         _write_json(options.json, _report(options, checks, trained, evaluations))
@@ -144,14 +145,15 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace, checks: list[Any], trained: dict[str, Any], evaluations: dict[str, Any]) -> dict[str, Any]:
-    from . import __version__, experiments
+    from . import __version__
+    from .experiments import sinusoid
 
     evaluation = {name: {"error": e.mean.tolist(), "confidence": e.confidence.tolist()} for name, e in evaluations.items()}
     return {
         "checks": [{"name": f"{c.estimator} against {c.oracle}", "error": c.error, "pass": c.passed} for c in checks],
         "configuration": {"version": __version__, "seed": options.seed, "iterations": options.iterations,
                           "iterations_made": {name: len(training.losses) for name, training in trained.items()},
-                          "interrupted": [name for name, training in trained.items() if training.interrupted], **experiments.CONFIGURATION},
+                          "interrupted": [name for name, training in trained.items() if training.interrupted], **sinusoid.CONFIGURATION},
         "evaluation": evaluation,
     }  # fmt: skip
 

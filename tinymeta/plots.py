@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .comparison import Comparison, Row
-    from .experiments import Evaluation
+    from .experiments.few_shot import Evaluation
     from .side_by_side import Point
     from .tasks import Data, Task
     from .train import Training
@@ -73,9 +73,10 @@ def sinusoids(trained: Training, evaluations: dict[str, Evaluation], task: Task,
 
 
 def _adaptation(ax: Axes, trained: Training, task: Task, truth: Data) -> None:
-    from . import experiments, nn
+    from . import nn
+    from .experiments import sinusoid
 
-    phis = experiments.adaptation(trained.theta, task)
+    phis = sinusoid.adaptation(trained.theta, task)
     x = truth.x[:, 0]
     ax.plot(x, truth.y[:, 0], color="black", linewidth=1.2, label="truth")
     for steps, color, style in ((0, "tab:gray", ":"), (1, "tab:orange", "--"), (10, "tab:blue", "-")):

@@ -11,16 +11,17 @@ $$ \mathbb E\,[A \sin(x - p)] = 2.55\,(\sin x\;\mathbb E \cos p - \cos x\;\mathb
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from . import maml, nn, optim
-from .autodiff import tree, vmap
-from .bilevel import Bilevel
-from .machine import trace
-from .tasks import Task, sinusoids
-from .train import Training, fit
+from .. import maml, nn, optim
+from ..autodiff import tree
+from ..bilevel import Bilevel
+from ..tasks import Task, sinusoids
+from ..train import Training, fit
+from . import few_shot
+from .few_shot import Evaluation, FewShot
 
 CONFIGURATION: dict[str, Any] = {
     "network": [1, 40, 40, 1],
@@ -38,6 +39,9 @@ CONFIGURATION: dict[str, Any] = {
     "evaluation_steps": 10,
 }
 """As in the paper: mean squared errors (not sums), the same alpha in training and in evaluation."""
+
+STEPS = {"maml": 1, "fomaml": 1, "meta-sgd": 1, "anil": 1, "imaml": 10, "reptile": 5, "pretrain": 0}
+"""Inner steps in training. One of MAML's is not enough to see a direction to `phi_K`, nor to come near a stationary point."""
 
 
 def support_loss(phi: Any, theta: Any, task: Task) -> Any:
@@ -62,56 +66,48 @@ def initial_parameters(seed: int) -> Any:
     return nn.initialize_mlp(np.random.default_rng(seed), CONFIGURATION["network"], nn.truncated_normal)
 
 
+def experiment(shots: int = CONFIGURATION["evaluation_support_points"]) -> FewShot:
+    """The paper's experiment, judged with so many points given.
+
+    >>> experiment().steps["maml"]
+    1
+    """
+    points = CONFIGURATION["support_points"], CONFIGURATION["query_points"]
+    return FewShot(
+        PROBLEM,
+        start=initial_parameters,
+        draw=lambda rng, count: sinusoids.draw(rng, count, *points),
+        draw_unseen=lambda rng, count: sinusoids.draw(rng, count, shots, CONFIGURATION["evaluation_query_points"]),
+        judged_by=query_loss,
+        alpha=CONFIGURATION["alpha"],
+        steps=STEPS,
+        evaluation_steps=CONFIGURATION["evaluation_steps"],
+        evaluation_tasks=CONFIGURATION["evaluation_tasks"],
+        meta_batch=CONFIGURATION["meta_batch"],
+        learning_rate=CONFIGURATION["learning_rate"],
+        is_last=lambda name: name.startswith("phi[2]"),
+    )
+
+
 def train_maml(seed: int, iterations: int, quiet: bool = False) -> Training:
     """Minimise the query loss after the inner step."""
-    objective = maml.objective(PROBLEM, steps=CONFIGURATION["inner_steps"], lr=CONFIGURATION["alpha"])
-    return _train(objective, seed, iterations, "MAML", quiet)
+    return _train("maml", seed, iterations, "MAML", quiet)
 
 
 def pretrain(seed: int, iterations: int, quiet: bool = False) -> Training:
     """Minimise the loss on all points of all tasks, without an inner loop."""
-
-    def loss(theta: Any, task: Task) -> Any:
-        return 0.5 * (support_loss(theta, theta, task) + query_loss(theta, theta, task))
-
-    return _train(loss, seed, iterations, "pretraining", quiet)
+    return _train("pretrain", seed, iterations, "pretraining", quiet)
 
 
-def _train(objective: Any, seed: int, iterations: int, label: str, quiet: bool) -> Training:
-    optimizer = optim.adam(CONFIGURATION["learning_rate"])
-
-    def draw(rng: np.random.Generator, count: int) -> Task:
-        return sinusoids.draw(rng, count, CONFIGURATION["support_points"], CONFIGURATION["query_points"])
-
-    return fit(objective, initial_parameters(seed), draw, optimizer, iterations=iterations, meta_batch=CONFIGURATION["meta_batch"],
-               rng=np.random.default_rng((seed, 1)), label=label, quiet=quiet)  # fmt: skip
-
-
-# ## Evaluation
-class Evaluation(NamedTuple):
-    """Query errors on unseen tasks: `errors` of shape (tasks, steps + 1), after 0, 1, ... inner steps."""
-
-    errors: np.ndarray
-
-    @property
-    def mean(self) -> np.ndarray:
-        return self.errors.mean(axis=0)
-
-    @property
-    def confidence(self) -> np.ndarray:
-        """Half the width of the 95 % interval of the mean over tasks (they are independent, and many)."""
-        return 1.96 * self.errors.std(axis=0, ddof=1) / np.sqrt(len(self.errors))
+def _train(method: str, seed: int, iterations: int, label: str, quiet: bool) -> Training:
+    chosen = experiment()
+    return fit(chosen.objective(method), chosen.theta(method, seed), chosen.draw, optim.adam(chosen.learning_rate), iterations=iterations,
+               meta_batch=chosen.meta_batch, rng=np.random.default_rng((seed, 1)), label=label, quiet=quiet)  # fmt: skip
 
 
 def evaluate(theta: Any, seed: int) -> Evaluation:
     """Adapt to each of 600 unseen tasks, the same for every network, and measure the error after each step."""
-    tasks = sinusoids.draw(np.random.default_rng((seed, 2)), CONFIGURATION["evaluation_tasks"],
-                           CONFIGURATION["evaluation_support_points"], CONFIGURATION["evaluation_query_points"])  # fmt: skip
-
-    def errors_of_one(theta: Any, task: Task) -> Any:
-        return np.stack([query_loss(phi, theta, task) for phi in adaptation(theta, task)])
-
-    return Evaluation(trace(vmap(errors_of_one, (None, 0)), theta, tasks)(theta, tasks))
+    return few_shot.evaluate(experiment(), "maml", theta, seed)
 
 
 def adaptation(theta: Any, task: Task) -> list[Any]:
@@ -128,16 +124,3 @@ def example_task(seed: int) -> tuple[Task, sinusoids.Data]:
     x = low + (high - low) * (np.arange(points) + rng.uniform(0, 1, points)) / points
     truth = wave.at(np.linspace(low, high, 200)[None, :, None])
     return tree.map(lambda x: x[0], (Task(wave.at(x[None, :, None]), truth), truth))
-
-
-def table(evaluations: dict[str, Evaluation], steps: tuple[int, ...] = (0, 1, 5, 10)) -> str:
-    """The errors as text, with 95 % confidence intervals.
-
-    >>> print(table({"MAML": Evaluation(np.ones((600, 11)))}, steps=(0, 1)))
-    inner steps                     0              1
-    MAML                1.000 ± 0.000  1.000 ± 0.000
-    """
-    lines = [f"{'inner steps':<18}" + "".join(f"{k:>15}" for k in steps)]
-    for name, e in evaluations.items():
-        lines.append(f"{name:<18}" + "".join(f"{f'{e.mean[k]:.3f} ± {e.confidence[k]:.3f}':>15}" for k in steps))
-    return "\n".join(lines)

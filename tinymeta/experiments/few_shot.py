@@ -1,0 +1,114 @@
+r"""
+# Few-shot learning, by any method
+
+A few-shot experiment is a network with its loss, a source of tasks, and the paper's numbers. `METHODS` says what to do with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import maml, optim
+from ..autodiff import vmap
+from ..bilevel import Bilevel
+from ..machine import trace
+from ..optim import Optimizer
+from ..train import Draw
+from .methods import METHODS, Adaptation, Choice, Objective
+
+
+class FewShot(NamedTuple):
+    """What the paper fixes."""
+
+    problem: Bilevel
+    """inner and outer loss; phi starts at theta, the network's parameters"""
+    start: Callable[[int], Any]
+    """seed -> the network's parameters before the training"""
+    draw: Draw
+    """tasks to train on"""
+    draw_unseen: Draw
+    """tasks to judge by"""
+    judged_by: Callable[[Any, Any, Any], Any]
+    """(phi, theta, task) -> an error, or an accuracy"""
+    alpha: float
+    """the inner learning rate, in training and in evaluation"""
+    steps: Mapping[str, int]
+    """how many inner steps each method trains with: the methods that make sense"""
+    evaluation_steps: int
+    evaluation_tasks: int
+    meta_batch: int
+    learning_rate: float
+    """of Adam, the outer one"""
+    adapts: Choice = lambda name: True
+    """which of the network's parameters adapt"""
+    is_last: Choice = lambda name: True
+    """which are the last layer's"""
+
+    def adaptation(self, method: str, judge: bool = False) -> Adaptation:
+        """How a method adapts; with `judge`, the problem's outer function is what it is judged by."""
+        if method not in self.steps:
+            raise ValueError(f"method={method!r}: choose one of {', '.join(map(repr, self.steps))}")
+        problem = Bilevel(self.problem.inner, self.judged_by) if judge else self.problem
+        return METHODS[method].adaptation(problem, self.alpha, self.adapts, self.is_last)
+
+    def objective(self, method: str) -> Objective:
+        """What the method minimises."""
+        problem, lr = self.adaptation(method)
+        return METHODS[method].objective(problem, steps=self.steps[method], lr=lr)
+
+    def theta(self, method: str, seed: int) -> Any:
+        """What is learned, before the training."""
+        return METHODS[method].theta(self.start(seed), self.alpha)
+
+
+# ## Evaluation
+class Evaluation(NamedTuple):
+    """Errors or accuracies on unseen tasks: `errors` of shape (tasks, steps + 1), after 0, 1, ... inner steps."""
+
+    errors: np.ndarray
+
+    @property
+    def mean(self) -> np.ndarray:
+        return self.errors.mean(axis=0)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """Half the width of the 95 % interval of the mean over tasks (they are independent, and many)."""
+        return 1.96 * self.errors.std(axis=0, ddof=1) / np.sqrt(len(self.errors))
+
+
+def evaluate(
+    experiment: FewShot, method: str, theta: Any, seed: int, steps: int | None = None, update: Callable[[Any], Optimizer] = optim.sgd
+) -> Evaluation:
+    """Adapt to each of the unseen tasks, the same for every network, and judge after each step."""
+    problem, lr = experiment.adaptation(method, judge=True)
+    tasks = experiment.draw_unseen(np.random.default_rng((seed, 2)), experiment.evaluation_tasks)
+    steps = experiment.evaluation_steps if steps is None else steps
+
+    def of_one(theta: Any, task: Any) -> Any:
+        phis, _ = maml.inner_steps(problem, theta, task, steps=steps, lr=lr, update=update, order=1)
+        return np.stack([problem.outer(phi, theta, task) for phi in phis])
+
+    with np.errstate(over="ignore", invalid="ignore"):  # what diverges is shown so
+        return Evaluation(trace(vmap(of_one, (None, 0)), theta, tasks)(theta, tasks))
+
+
+def table(evaluations: Mapping[str, Evaluation], steps: tuple[int, ...] = (0, 1, 5, 10)) -> str:
+    """The means as text, with 95 % confidence intervals.
+
+    >>> print(table({"MAML": Evaluation(np.ones((600, 11)))}, steps=(0, 1)))
+    inner steps                     0              1
+    MAML                1.000 ± 0.000  1.000 ± 0.000
+    """
+    lines = [f"{'inner steps':<18}" + "".join(f"{k:>15}" for k in steps)]
+    for name, e in evaluations.items():
+        lines.append(f"{name:<18}" + "".join(f"{_with_confidence(e, k):>15}" for k in steps))
+    return "\n".join(lines)
+
+
+def _with_confidence(evaluation: Evaluation, step: int) -> str:
+    mean, confidence = evaluation.mean[step], evaluation.confidence[step]
+    return f"{mean:.3f} ± {confidence:.3f}" if mean < 1e4 else "diverges"
