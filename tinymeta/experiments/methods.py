@@ -84,7 +84,7 @@ METHODS: dict[str, Method] = {
     "fomaml": Method("the same without second derivatives", _first_order, _of_chosen),
     "reptile": Method("towards the adapted parameters (Nichol et al. 2018)", maml.reptile_objective, _of_all),
     "anil": Method("only the last layer adapts (Raghu et al. 2020)", maml.objective, _of_the_last_layer),
-    "meta-sgd": Method("learns a learning rate for each weight, too (Li et al. 2017)", maml.objective, _with_learned_rates, _rates_and_start),
+    "meta-sgd": Method("also learns a rate for each weight (Li et al. 2017)", maml.objective, _with_learned_rates, _rates_and_start),
     "imaml": Method("the implicit gradient, with a proximal term (Rajeswaran et al. 2019)", _implicit, _near_the_start),
     "pretrain": Method("one network for all tasks at once, without inner steps", _without_inner_loop, _of_all),
 }
