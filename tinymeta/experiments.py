@@ -84,7 +84,7 @@ def _train(objective: Any, seed: int, iterations: int, label: str, quiet: bool) 
         return sinusoids.draw(rng, count, CONFIGURATION["support_points"], CONFIGURATION["query_points"])
 
     return fit(objective, initial_parameters(seed), draw, optimizer, iterations=iterations, meta_batch=CONFIGURATION["meta_batch"],
-               rng=np.random.default_rng((seed, 1)), label=label, quiet=quiet)  # fmt: skip
+               seed=(seed, 1), label=label, quiet=quiet)  # fmt: skip
 
 
 # ## Evaluation
