@@ -503,7 +503,7 @@ def test_a_short_training_on_the_machine(name, options):
     problem = tm.Bilevel(quadratics.distance, quadratics.distance, quadratics.start)
     F = learned_optimizer.objective(problem, steps=6, second_derivatives=False, losses="sum", rule=rule, **options)
     draw = lambda rng, count: quadratics.draw_distances(rng, count, 3, distribution="uniform")
-    trained = train.fit(F, weights, draw, optim.adam(0.03), iterations=40, meta_batch=16, rng=np.random.default_rng(0), quiet=True)
+    trained = train.fit(F, weights, draw, optim.adam(0.03), iterations=40, meta_batch=16, seed=0, quiet=True)
     unseen = draw(np.random.default_rng(1), 64)
     mean = lambda theta: np.mean(tm.vmap(F, (None, 0))(theta, unseen))
     assert mean(trained.theta) < 0.7 * mean(weights)

@@ -1,12 +1,16 @@
 """Training: the same seed gives the same result, Ctrl-C ends it cleanly, and a diverging loss is an error."""
 
-import io
-import sys
+import os
+import pickle
+import signal
+import threading
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from tinymeta import optim, train
+import tinymeta as tm
+from tinymeta import nn, optim, train
 
 
 def loss(theta, task):
@@ -20,9 +24,9 @@ def draw(rng, count):
 START = {"W": np.zeros(2)}
 
 
-def fit(iterations=20, draw=draw, optimizer=None, seed=0, quiet=True, **options):
-    rng = np.random.default_rng(seed)
-    return train.fit(loss, START, draw, optimizer or optim.adam(0.1), iterations=iterations, meta_batch=5, rng=rng, quiet=quiet, **options)
+def fit(iterations=20, tasks=draw, optimizer=None, **options):
+    options = {"meta_batch": 5, "seed": 0, "quiet": True} | options
+    return tm.fit(loss, START, tasks, optimizer or optim.adam(0.1), iterations=iterations, **options)
 
 
 def test_it_is_the_loop_that_one_would_write():
@@ -34,13 +38,29 @@ def test_it_is_the_loop_that_one_would_write():
     result = fit(10, optimizer=optim.sgd(0.1))
     np.testing.assert_allclose(result.theta["W"], theta, rtol=1e-13)
     np.testing.assert_allclose(result.losses, losses, rtol=1e-13)
-    assert not result.interrupted and START["W"].tolist() == [0, 0]
+    assert not result.interrupted and result.evaluations == [] and START["W"].tolist() == [0, 0]
 
 
-def test_the_same_seed_gives_the_same_result_to_the_bit():
-    one, again, other = fit(), fit(), fit(seed=1)
+@pytest.mark.parametrize("seeds", [(0, 1), ((0, 1), (0, 2)), (0, (0, 1))])
+def test_the_same_seed_gives_the_same_result_to_the_bit(seeds):
+    one, again, other = fit(seed=seeds[0]), fit(seed=seeds[0]), fit(seed=seeds[1])
     assert one.theta["W"].tobytes() == again.theta["W"].tobytes() and one.losses.tobytes() == again.losses.tobytes()
     assert not np.any(one.losses == other.losses)
+
+
+def test_the_result_does_not_depend_on_the_number_of_threads(monkeypatch):
+    start = nn.initialize_mlp(np.random.default_rng(0), (2, 20, 20, 1))
+
+    def trained_with(threads):
+        monkeypatch.setenv("TINYMETA_THREADS", str(threads))
+        return tm.fit(lambda theta, task: np.mean(nn.mlp(theta, task) ** 2), start, lambda rng, count: rng.normal(size=(count, 10, 2)),
+                      optim.adam(0.01), iterations=20, meta_batch=50, seed=0, quiet=True)  # fmt: skip
+
+    one = trained_with(1)
+    for threads in (2, 3):
+        other = trained_with(threads)
+        assert one.losses.tobytes() == other.losses.tobytes()
+        assert tm.ravel(one.theta)[0].tobytes() == tm.ravel(other.theta)[0].tobytes()
 
 
 def test_it_minimises():
@@ -61,20 +81,78 @@ def test_the_loss_is_traced_once():
         calls.append(1)
         return loss(theta, task)
 
-    train.fit(counted, START, draw, optim.sgd(0.1), iterations=10, meta_batch=5, rng=np.random.default_rng(0), quiet=True)
+    tm.fit(counted, START, draw, optim.sgd(0.1), iterations=10, meta_batch=5, seed=0, quiet=True)
     once = len(calls)
-    train.fit(counted, START, draw, optim.sgd(0.1), iterations=100, meta_batch=5, rng=np.random.default_rng(0), quiet=True)
+    tm.fit(counted, START, draw, optim.sgd(0.1), iterations=100, meta_batch=5, seed=0, quiet=True)
     assert len(calls) == 2 * once
 
 
+class Line(NamedTuple):
+    slope: float
+    through: list
+
+
+def test_theta_may_be_any_containers_of_arrays_and_floats():
+    start = Line(1.0, [np.zeros((), np.float32), None])
+    result = tm.fit(lambda theta, task: (theta.slope * task + theta.through[0]) ** 2, start, lambda rng, count: rng.normal(size=count),
+                    optim.momentum(0.01), iterations=3, meta_batch=4, seed=0, quiet=True)  # fmt: skip
+    assert type(result.theta) is Line and result.theta.through[1] is None and start.slope == 1.0 != result.theta.slope
+    assert result.theta.through[0].dtype == np.float32 and result.theta.through[0] != 0
+
+
+@pytest.mark.parametrize("name, value", [("iterations", -1), ("iterations", 2.0), ("meta_batch", 0), ("meta_batch", True), ("parts", 0),
+                                         ("checkpoint_every", 0), ("checkpoint_every", None)])  # fmt: skip
+def test_numbers_that_make_no_sense(name, value):
+    with pytest.raises(ValueError, match=f"{name}={value}: an integer, {0 if name == 'iterations' else 1} or more"):
+        fit(**{name: value})
+
+
+# ## Evaluations and callbacks
+def test_evaluations_and_what_callbacks_are_told():
+    records, evaluated = [], []
+
+    def evaluate(theta):
+        evaluated.append(theta["W"].tolist())
+        return {"first": theta["W"][0]}
+
+    result = fit(7, evaluate=evaluate, evaluate_every=3, callbacks=[records.append])
+    assert [iteration for iteration, _ in result.evaluations] == [3, 6] and len(evaluated) == 2
+    for iteration, found in result.evaluations:
+        theta = fit(iteration).theta["W"]
+        assert found == {"first": theta[0]} and theta.tolist() in evaluated
+    assert [record.iteration for record in records] == list(range(1, 8))
+    assert [record.loss for record in records] == result.losses.tolist()
+    assert [record.evaluation for record in records] == [None, None, result.evaluations[0][1], None, None, result.evaluations[1][1], None]
+    assert records[-1].theta["W"].tolist() == result.theta["W"].tolist()
+
+
+def test_evaluating_changes_nothing_else():
+    plain, evaluated = fit(), fit(evaluate=lambda theta: np.random.default_rng(0).random(), evaluate_every=2, callbacks=[lambda record: None])
+    assert plain.losses.tobytes() == evaluated.losses.tobytes() and plain.theta["W"].tobytes() == evaluated.theta["W"].tobytes()
+
+
+@pytest.mark.parametrize("half", [{"evaluate": lambda theta: 0}, {"evaluate_every": 5}])
+def test_half_of_an_evaluation(half):
+    with pytest.raises(ValueError, match="evaluate and evaluate_every go together"):
+        fit(**half)
+
+
+def test_an_error_in_a_callback_is_not_hidden():
+    def broken(record):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fit(callbacks=[broken])
+
+
 # ## Ctrl-C
-def interrupted_after(iterations):
-    """A draw in the middle of which someone presses Ctrl-C (the very first draw is the trace's)."""
+def interrupted_after(iterations, error=KeyboardInterrupt):
+    """Tasks in the middle of whose drawing someone presses Ctrl-C (the very first are for the trace)."""
     left = iter([None] * (iterations + 1))
 
     def impatient(rng, count):
         if next(left, "Ctrl-C") == "Ctrl-C":
-            raise KeyboardInterrupt
+            raise error
         return draw(rng, count)
 
     return impatient
@@ -82,76 +160,108 @@ def interrupted_after(iterations):
 
 @pytest.mark.parametrize("made", [0, 1, 7])
 def test_ctrl_c_ends_it_with_what_there_is_by_then(made):
-    result, whole = fit(20, draw=interrupted_after(made)), fit(made)
+    result, whole = fit(20, tasks=interrupted_after(made)), fit(made)
     assert result.interrupted
     assert result.theta["W"].tolist() == whole.theta["W"].tolist() and result.losses.tolist() == whole.losses.tolist()
 
 
+def test_ctrl_c_in_the_middle_of_an_evaluation():
+    def evaluate(theta):
+        raise KeyboardInterrupt
+
+    result, whole = fit(evaluate=evaluate, evaluate_every=5), fit(4)
+    assert result.interrupted and result.evaluations == [] and result.losses.tolist() == whole.losses.tolist()
+
+
+def terminate(record):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_sigterm_is_like_ctrl_c_where_there_is_something_to_keep(tmp_path):
+    result = fit(checkpoint=tmp_path / "x.npz", callbacks=[terminate])
+    assert result.interrupted and len(result.losses) == 1 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_handler_of_ones_own_stays(tmp_path, monkeypatch):
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+    try:
+        assert not fit(3, checkpoint=tmp_path / "x.npz", callbacks=[terminate]).interrupted
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [1, 1, 1]
+
+
+def test_it_runs_in_any_thread(tmp_path):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(fit(3, checkpoint=tmp_path / "x.npz")))
+    thread.start()
+    thread.join()
+    assert results[0].losses.tolist() == fit(3).losses.tolist()
+
+
 # ## Divergence
-def test_a_diverging_loss_is_an_error_with_advice():
-    message = r"the loss is inf in iteration \d+: .*learning rate is probably too large"
-    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match=message):
+def test_a_diverging_loss_is_an_error_with_advice_and_the_last_good_parameters():
+    message = r"^the loss is inf in iteration \d+: the inner learning rate is probably too large, or else the outer one\. The last good parame"
+    with pytest.raises(FloatingPointError, match=message) as caught:
         fit(10_000, optimizer=optim.sgd(10.0))
+    error = caught.value
+    assert isinstance(error, tm.Diverged) and f"after {error.iteration} updates, are in this error's .theta" in str(error)
+    good, next_ = (fit(error.iteration + k, optimizer=optim.sgd(10.0)) for k in (0, 1))
+    assert error.theta["W"].tobytes() == good.theta["W"].tobytes() and error.good.losses.tolist() == good.losses.tolist()
+    assert np.isfinite(next_.losses).all() and f"in iteration {error.iteration + 1}:" in str(error)  # the loss at the good ones was finite
 
 
 def test_a_loss_that_is_not_a_number_is_the_same_error():
-    with pytest.raises(FloatingPointError, match="the loss is nan in iteration 0"):
-        fit(5, draw=lambda rng, count: np.full((count, 2), np.nan))
+    with pytest.raises(tm.Diverged, match="the loss is nan in iteration 0") as caught:
+        fit(5, tasks=lambda rng, count: np.full((count, 2), np.nan))
+    assert caught.value.theta["W"].tolist() == [0, 0] and caught.value.iteration == 0
 
 
-# ## The progress line
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
+def test_a_gradient_that_is_not_finite_although_the_loss_is():
+    """The slope of sqrt(x) where x is 0, which it is after the first step."""
+    with pytest.raises(tm.Diverged, match=r"the gradient isn't finite in iteration 1: the inner .* after 0 updates") as caught:
+        tm.fit(lambda theta, task: np.sqrt(theta) * task, np.ones(()), lambda rng, count: np.ones(count), optim.sgd(2.0),
+               iterations=5, meta_batch=2, seed=0, quiet=True)  # fmt: skip
+    assert caught.value.theta == 1.0
 
 
-def at(monkeypatch, *times, stderr):
-    monkeypatch.setattr(sys, "stderr", stderr)
-    monkeypatch.setattr(train.time, "monotonic", iter(times).__next__)
+def test_an_update_that_is_not_finite_although_the_gradient_is():
+    with pytest.raises(tm.Diverged, match=r"the update isn't finite in iteration 0: the outer learning rate .* after 0 updates") as caught:
+        fit(1, optimizer=optim.sgd(1e308))
+    assert caught.value.theta["W"].tolist() == [0, 0]
 
 
-def test_on_a_terminal_there_is_one_line_that_is_written_over_and_over(monkeypatch):
-    stderr = Terminal()
-    at(monkeypatch, 0.0, 0.1, 2.0, 2.1, 4.0, stderr=stderr)
-    progress = train.Progress("MAML", 1000, quiet=False)
-    for done in (1, 40, 41):  # after 0.1 s and at 2.1 s it is too early to write
-        progress.show(done, [3.0, 5.0])
-    progress.finish(80, interrupted=False)
-    assert stderr.getvalue() == ("\r\x1b[KMAML: 40/1000, 20 iterations a second, 0:48 left, loss 4.000"
-                                 "\r\x1b[KMAML: 80 iterations in 4.0 s\n")  # fmt: skip
+def test_the_error_can_come_from_another_process():
+    with pytest.raises(tm.Diverged) as caught:
+        fit(10_000, optimizer=optim.sgd(10.0))
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value) and again.theta["W"].tolist() == caught.value.theta["W"].tolist()
 
 
-def test_in_a_file_there_is_a_line_every_ten_seconds(monkeypatch):
-    stderr = io.StringIO()
-    at(monkeypatch, 0.0, 2.0, 10.0, 19.0, 20.0, 30.0, stderr=stderr)
-    progress = train.Progress("MAML", 1000, quiet=False)
-    for done in (2, 10, 19, 20):
-        progress.show(done, [4.0])
-    progress.finish(25, interrupted=True)
-    assert stderr.getvalue().splitlines() == [
-        "MAML: 10/1000, 1 iterations a second, 16:30 left, loss 4.000",
-        "MAML: 20/1000, 1 iterations a second, 16:20 left, loss 4.000",
-        "MAML: interrupted after 25 of 1000 iterations in 30.0 s",
-    ]
-
-
-def test_what_is_left_never_has_sixty_seconds(monkeypatch):
-    stderr = Terminal()
-    at(monkeypatch, 0.0, 1.0, stderr=stderr)
-    train.Progress("MAML", 1207, quiet=False).show(10, [1.0])  # 119.7 seconds
-    assert "2:00 left" in stderr.getvalue()
-
-
-def test_the_loss_shown_is_the_mean_of_the_last_hundred(monkeypatch):
-    stderr = Terminal()
-    at(monkeypatch, 0.0, 1.0, stderr=stderr)
-    train.Progress("MAML", 1000, quiet=False).show(200, [100.0] * 100 + [7.0] * 100)
-    assert stderr.getvalue().endswith("loss 7.000")
-
-
+# ## What it says
 def test_quiet_prints_nothing(capsys):
     fit(20, label="MAML")
     assert capsys.readouterr() == ("", "")
     fit(20, label="MAML", quiet=False)
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("MAML: 20 iterations in ")
+
+
+def test_how_it_ended_and_how_to_go_on(capsys, tmp_path):
+    path = tmp_path / "x.npz"
+    told = {"quiet": False, "label": "MAML", "checkpoint": path}
+    fit(20, tasks=interrupted_after(7), **told)
+    with pytest.raises(ZeroDivisionError):
+        fit(20, tasks=interrupted_after(2, ZeroDivisionError), resume=True, **told)
+    fit(20, resume=True, **told)
+    hint = f" s; they are kept in {path}, and the same call with resume=True goes on from there"
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" in ")[0] for line in lines] == ["MAML: interrupted after 7 of 20 iterations", "MAML: stopped after 9 of 20 iterations",
+                                                         "MAML: 20 iterations, 9 of them earlier,"]  # fmt: skip
+    assert lines[0].endswith(hint) and lines[1].endswith(hint) and lines[2].endswith(" s")
+
+
+def test_the_record_of_a_state_without_an_evaluation():
+    state = tm.checkpoints.Checkpoint(1.0, None, {}, 2, [3.0, 4.0], ((1, "earlier"),), 0, 1, {})
+    assert train._record(state) == train.Record(2, 4.0, 1.0, None)

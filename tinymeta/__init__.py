@@ -8,6 +8,7 @@
     learned_optimizer  an LSTM that learns to optimise; `baselines` to measure it by, `evolution` to train it without derivatives
     comparison         all of them on one problem, and the truth beside them
     nn optim tasks     networks, optimizers, and where tasks come from
+    train              to minimise over random tasks: stopped and resumed (`checkpoints`), on one machine or many (`distribution`)
 """
 
 from . import baselines, evolution, implicit, learned_optimizer, maml, nn, optim, plots, tasks
@@ -20,13 +21,17 @@ from .autodiff.operations.indexing import set_at
 from .autodiff.tensor import Tensor, tensor
 from .autodiff.tree import ravel
 from .bilevel import Bilevel, Info, MetaGradient
+from .checkpoints import CheckpointError, load_checkpoint
 from .comparison import Comparison, compare
+from .distribution import ExecutorError
 from .machine import Program, jit, trace
+from .train import Diverged, fit
 
 __all__ = [
-    "Bilevel", "Comparison", "GradCheck", "Info", "MetaGradient", "Program", "Tensor", "baselines", "check_grad", "checkpoint", "compare",
-    "custom_vjp", "evolution", "grad", "gradients", "hessian", "hvp", "implicit", "jacobian", "jit", "jvp", "learned_optimizer",
-    "log_softmax", "logsumexp", "maml", "nn", "operations", "optim", "plots", "ravel", "relu", "set_at", "sigmoid", "softmax",
-    "softplus", "stop_gradient", "tasks", "tensor", "trace", "tree", "value_and_grad", "view", "vjp", "vmap",
+    "Bilevel", "CheckpointError", "Comparison", "Diverged", "ExecutorError", "GradCheck", "Info", "MetaGradient", "Program", "Tensor",
+    "baselines", "check_grad", "checkpoint", "compare", "custom_vjp", "evolution", "fit", "grad", "gradients", "hessian", "hvp",
+    "implicit", "jacobian", "jit", "jvp", "learned_optimizer", "load_checkpoint", "log_softmax", "logsumexp", "maml", "nn",
+    "operations", "optim", "plots", "ravel", "relu", "set_at", "sigmoid", "softmax", "softplus", "stop_gradient", "tasks", "tensor",
+    "trace", "tree", "value_and_grad", "view", "vjp", "vmap",
 ]  # fmt: skip
 __version__ = "0.1.0"

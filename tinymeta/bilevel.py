@@ -170,7 +170,7 @@ def is_finite(x: Any) -> bool:
     >>> is_finite({"a": 1.0, "b": np.array([1.0, np.inf])})
     False
     """
-    return all(bool(np.all(np.isfinite(leaf))) for leaf in tree.flatten(x)[0])
+    return all(np.isfinite(leaf).all() for leaf in tree.flatten(x)[0])
 
 
 def graph_size(value: Any, inputs: Any) -> int:

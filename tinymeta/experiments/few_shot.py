@@ -16,7 +16,7 @@ from ..autodiff import vmap
 from ..bilevel import Bilevel
 from ..machine import trace
 from ..optim import Optimizer
-from ..train import Draw
+from ..train import Tasks
 from .methods import METHODS, Adaptation, Choice, Objective
 
 
@@ -27,9 +27,9 @@ class FewShot(NamedTuple):
     """inner and outer loss; phi starts at theta, the network's parameters"""
     start: Callable[[int], Any]
     """seed -> the network's parameters before the training"""
-    draw: Draw
+    draw: Tasks
     """tasks to train on"""
-    draw_unseen: Draw
+    draw_unseen: Tasks
     """tasks to judge by"""
     judged_by: Callable[[Any, Any, Any], Any]
     """(phi, theta, task) -> an error, or an accuracy"""

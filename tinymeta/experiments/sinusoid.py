@@ -102,7 +102,7 @@ def pretrain(seed: int, iterations: int, quiet: bool = False) -> Training:
 def _train(method: str, seed: int, iterations: int, label: str, quiet: bool) -> Training:
     chosen = experiment()
     return fit(chosen.objective(method), chosen.theta(method, seed), chosen.draw, optim.adam(chosen.learning_rate), iterations=iterations,
-               meta_batch=chosen.meta_batch, rng=np.random.default_rng((seed, 1)), label=label, quiet=quiet)  # fmt: skip
+               meta_batch=chosen.meta_batch, seed=(seed, 1), label=label, quiet=quiet)  # fmt: skip
 
 
 def evaluate(theta: Any, seed: int) -> Evaluation:
