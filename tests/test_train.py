@@ -127,7 +127,8 @@ def test_evaluations_and_what_callbacks_are_told():
 
 
 def test_evaluating_changes_nothing_else():
-    plain, evaluated = fit(), fit(evaluate=lambda theta: np.random.default_rng(0).random(), evaluate_every=2, callbacks=[lambda record: None])
+    plain = fit()
+    evaluated = fit(evaluate=lambda theta: np.random.default_rng(0).random(), evaluate_every=2, callbacks=[lambda record: None])
     assert plain.losses.tobytes() == evaluated.losses.tobytes() and plain.theta["W"].tobytes() == evaluated.theta["W"].tobytes()
 
 
@@ -202,7 +203,7 @@ def test_it_runs_in_any_thread(tmp_path):
 
 # ## Divergence
 def test_a_diverging_loss_is_an_error_with_advice_and_the_last_good_parameters():
-    message = r"^the loss is inf in iteration \d+: the inner learning rate is probably too large, or else the outer one\. The last good parame"
+    message = r"^the loss is inf in iteration \d+: the inner learning rate is probably too large, or else the outer one\. The last good"
     with pytest.raises(FloatingPointError, match=message) as caught:
         fit(10_000, optimizer=optim.sgd(10.0))
     error = caught.value
@@ -257,8 +258,11 @@ def test_how_it_ended_and_how_to_go_on(capsys, tmp_path):
     fit(20, resume=True, **told)
     hint = f" s; they are kept in {path}, and the same call with resume=True goes on from there"
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split(" in ")[0] for line in lines] == ["MAML: interrupted after 7 of 20 iterations", "MAML: stopped after 9 of 20 iterations",
-                                                         "MAML: 20 iterations, 9 of them earlier,"]  # fmt: skip
+    assert [line.split(" in ")[0] for line in lines] == [
+        "MAML: interrupted after 7 of 20 iterations",
+        "MAML: stopped after 9 of 20 iterations",
+        "MAML: 20 iterations, 9 of them earlier,",
+    ]
     assert lines[0].endswith(hint) and lines[1].endswith(hint) and lines[2].endswith(" s")
 
 
