@@ -17,14 +17,46 @@ def test_the_shapes_of_a_batch():
     assert task.support.x.shape == task.query.x.shape == (2, 10, 1)
 
 
-def test_the_ranges_of_the_paper_are_filled_and_kept():
-    waves = sinusoids.draw_waves(np.random.default_rng(0), 100_000)
-    task = sinusoids.draw(np.random.default_rng(0), 10_000)
-    for values, low, high in [(waves.amplitude, 0.1, 5), (waves.phase, 0, np.pi), (task.support.x, -5, 5), (task.query.x, -5, 5)]:
+FINN, REPTILE, META_SGD = (0.1, 5, 0, np.pi, 1, 1), (0.1, 5, 0, 2 * np.pi, 1, 1), (0.1, 5, 0, np.pi, 0.8, 1.2)
+
+
+@pytest.mark.parametrize("variant, ranges", [("finn", FINN), ("reptile", REPTILE), ("meta-sgd", META_SGD)])
+def test_the_ranges_of_the_papers_are_filled_and_kept(variant, ranges):
+    waves = sinusoids.draw_waves(np.random.default_rng(0), 100_000, variant)
+    task = sinusoids.draw(np.random.default_rng(0), 10_000, variant=variant)
+    frequency = np.broadcast_to(waves.frequency, 100_000)
+    found = [waves.amplitude, waves.phase, frequency, task.support.x, task.query.x]
+    for values, low, high in zip(found, (*ranges[::2], -5, -5), (*ranges[1::2], 5, 5), strict=True):
         width = high - low
-        assert low <= values.min() < low + 1e-3 * width and high - 1e-3 * width < values.max() <= high
-        counts = np.histogram(values, 10, (low, high))[0]
-        np.testing.assert_allclose(counts / values.size, 0.1, atol=0.005)
+        assert low <= values.min() <= low + 1e-3 * width and high - 1e-3 * width <= values.max() <= high
+        if width:
+            np.testing.assert_allclose(np.histogram(values, 10, (low, high))[0] / values.size, 0.1, atol=0.005)
+
+
+@pytest.mark.parametrize("variant, sign", [("finn", -1), ("reptile", 1), ("meta-sgd", 1)])
+def test_the_wave_of_each_paper(variant, sign):
+    waves = sinusoids.draw_waves(np.random.default_rng(0), 7, variant)
+    x = np.random.default_rng(1).uniform(-5, 5, (7, 4, 1))
+    omega = waves.frequency if variant == "meta-sgd" else np.ones(7)
+    for i in range(7):
+        np.testing.assert_allclose(waves.at(x).y[i], waves.amplitude[i] * np.sin(omega[i] * x[i] + sign * waves.phase[i]), rtol=1e-14)
+    task = sinusoids.draw(np.random.default_rng(0), 7, 3, 4, variant)
+    np.testing.assert_array_equal(task.query.y, waves.at(task.query.x).y)
+
+
+def test_the_same_seed_gives_the_same_waves_as_ever():
+    """To the bit: results that stand somewhere depend on it."""
+    rng = np.random.default_rng(3)
+    amplitude, phase = rng.uniform(0.1, 5, 25)[:, None, None], rng.uniform(0, np.pi, 25)[:, None, None]
+    support, query = rng.uniform(-5, 5, (25, 5, 1)), rng.uniform(-5, 5, (25, 7, 1))
+    task = sinusoids.draw(np.random.default_rng(3), 25, 5, 7)
+    for data, x in zip(task, (support, query), strict=True):
+        assert data.x.tolist() == x.tolist() and data.y.tolist() == (amplitude * np.sin(x - phase)).tolist()
+
+
+def test_a_variant_that_is_none():
+    with pytest.raises(ValueError, match="variant='maml': choose 'finn', 'reptile', 'meta-sgd'"):
+        sinusoids.draw(np.random.default_rng(0), 1, variant="maml")
 
 
 def test_support_and_query_lie_on_the_same_wave():

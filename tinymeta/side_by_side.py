@@ -29,7 +29,7 @@ from .autodiff import grad, tree, value_and_grad
 from .bilevel import Bilevel, Info, MetaGradient
 from .comparison import Comparison, Estimator, compare, relative_error
 from .proofs import network_loss
-from .tasks import quadratics, sinusoids
+from .tasks import Task, hyperparameters, quadratics, sinusoids
 
 TOLERANCE = {"the truth": 1e-7, "its closed form": 1e-9}  # differences, and solves that stop at a small residual, are not exact either
 
@@ -198,23 +198,6 @@ def _outer_gradient(phi: Any, task: quadratics.Quadratic) -> Any:
 
 
 # ## Ridge regression
-class Split(NamedTuple):
-    """Points to train on, and points to validate with."""
-
-    X: Any
-    y: Any
-    X_validation: Any
-    y_validation: Any
-
-
-def _ridge_loss(w: Any, theta: Any, task: Split) -> Any:
-    return 0.5 * np.mean((task.X @ w - task.y) ** 2) + 0.5 * np.sum(np.exp(theta) * w**2)
-
-
-def _validation_loss(w: Any, theta: Any, task: Split) -> Any:
-    return 0.5 * np.mean((task.X_validation @ w - task.y_validation) ** 2)
-
-
 def ridge(seed: int) -> list[Section]:
     """Eight weights, of which four matter, each with a strength of its own; 20 points, and 20 to validate with.
 
@@ -222,18 +205,17 @@ def ridge(seed: int) -> list[Section]:
     (8,)
     """
     rng = np.random.default_rng(seed)
-    weights, X = np.repeat([1.0, 0.0], 4), rng.standard_normal((40, 8))
-    y = X @ weights + rng.standard_normal(40)
-    task, theta = Split(X[:20], y[:20], X[20:], y[20:]), np.full(8, np.log(0.1))
-    problem = Bilevel(_ridge_loss, _validation_loss, init=lambda theta, task: np.zeros(8))
+    task, theta = hyperparameters.draw_linear(rng, n=40, d=8, relevant=4), np.full(8, np.log(0.1))
+    problem = Bilevel(hyperparameters.linear_inner, hyperparameters.linear_outer, hyperparameters.start)
     return [_regularised(problem, theta, task), *_learned("Ridge regression", rng, problem, theta, task)]
 
 
-def _regularised(problem: Bilevel, theta: Any, task: Split) -> Section:
+def _regularised(problem: Bilevel, theta: Any, task: Task) -> Section:
     steps = 20
-    H = task.X.T @ task.X / 20 + np.diag(np.exp(theta))
-    w = np.linalg.solve(H, task.X.T @ task.y / 20)
-    g = task.X_validation.T @ (task.X_validation @ w - task.y_validation) / 20
+    (X, y), (X_validation, y_validation) = task
+    H = X.T @ X / 20 + np.diag(np.exp(theta))
+    w = np.linalg.solve(H, X.T @ y / 20)
+    g = X_validation.T @ (X_validation @ w - y_validation) / 20
     alpha = float(1 / np.linalg.norm(H, 2))
     unrolled = partial(maml.meta_gradient, steps=steps, lr=alpha)
     gradients = _through_the_loop("unrolled", unrolled, steps) | _solved("implicit", implicit.meta_gradient, as_an_operation)

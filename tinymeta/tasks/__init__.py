@@ -1,6 +1,6 @@
 """Where tasks come from. A task has a support set, to adapt on, and a query set, to judge the result by."""
 
-from . import quadratics, sinusoids
-from .sinusoids import Data, Task
+from . import characters, few_shot, hyperparameters, omniglot, quadratics, sinusoids
+from .few_shot import Characters, Data, Task
 
-__all__ = ["Data", "Task", "quadratics", "sinusoids"]
+__all__ = ["Characters", "Data", "Task", "characters", "few_shot", "hyperparameters", "omniglot", "quadratics", "sinusoids"]
