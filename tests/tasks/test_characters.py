@@ -92,3 +92,19 @@ def test_a_character_fills_its_box():
         low, high = ([extreme(part) for part in (strokes.real, strokes.imag)] for extreme in (np.min, np.max))
         np.testing.assert_allclose(np.add(low, high), 0, atol=1e-12)
         np.testing.assert_allclose(np.max(np.subtract(high, low)), 1, rtol=1e-12)
+
+
+def test_another_hand_moves_every_control_and_maps_the_plane():
+    """What is left when the best map z -> a z + b conj(z) + c is taken away is what moved the controls one by one."""
+    character = characters._character(np.random.default_rng(2))
+    drawings = characters._by_hand(np.random.default_rng(0), character, 2000)
+    assert drawings.shape == (2000, *character.shape)
+    z = character.ravel()
+    real = lambda w: np.concatenate([w.real, w.imag])  # conj(z) is not linear over the complex numbers, but is over the real ones
+    basis = np.stack([real(w) for w in (z, 1j * z, z.conj(), 1j * z.conj(), np.ones_like(z), 1j * np.ones_like(z))], axis=1)
+    points = np.array([real(drawing.ravel()) for drawing in drawings]).T
+    fit, squares, *_ = np.linalg.lstsq(basis, points, rcond=None)
+    scale = 0.65
+    np.testing.assert_allclose(np.sqrt(squares.mean() / (2 * z.size - 6)), 0.04 * scale, rtol=0.15)
+    np.testing.assert_allclose(fit.mean(axis=1), [scale, 0, 0, 0, 0, 0], atol=0.01)
+    assert np.all(fit.std(axis=1) > 0.05)
