@@ -92,3 +92,17 @@ def test_a_character_fills_its_box():
         low, high = ([extreme(part) for part in (strokes.real, strokes.imag)] for extreme in (np.min, np.max))
         np.testing.assert_allclose(np.add(low, high), 0, atol=1e-12)
         np.testing.assert_allclose(np.max(np.subtract(high, low)), 1, rtol=1e-12)
+
+
+def test_another_hand_moves_every_control_and_maps_the_plane():
+    """The best map z -> a z + b conj(z) + c is the hand's; what it leaves is what moved the controls one by one."""
+    z = np.random.default_rng(1).standard_normal((100, characters.CONTROLS, 2)) @ [1, 1j]
+    drawings = characters._by_hand(np.random.default_rng(0), z, 2000)
+    assert drawings.shape == (2000, *z.shape)
+    real = lambda w: np.concatenate([w.real.ravel(), w.imag.ravel()])  # conj(z) is not linear in the complex numbers, but in the real ones
+    basis = np.stack([real(w) for w in (z, 1j * z, z.conj(), 1j * z.conj(), np.ones_like(z), 1j * np.ones_like(z))], axis=1)
+    fit, squares, *_ = np.linalg.lstsq(basis, np.array([real(drawing) for drawing in drawings]).T, rcond=None)
+    scale = np.sqrt(0.65**2 + 0.3**2 / 12)  # root of the mean square of what is uniform between 0.5 and 0.8
+    np.testing.assert_allclose(fit.mean(axis=1), [0.65, 0, 0, 0, 0, 0], atol=0.01)
+    np.testing.assert_allclose(fit[1:].std(axis=1), [0.12 * scale, 0.1 * scale, 0.1 * scale, 0.06, 0.06], rtol=0.1)
+    np.testing.assert_allclose(np.sqrt(squares.mean() / len(basis)), 0.04 * scale, rtol=0.05)
