@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -30,7 +29,7 @@ from .distribution import PARTS, ExecutorError, mean_over_tasks
 from .optim import Optimizer
 from .progress import Progress
 
-Tasks = Callable[[np.random.Generator, int], Any]  # (rng, count) -> a batch of tasks, stacked along the first axis
+Tasks = Callable[["np.random.Generator", int], Any]  # (rng, count) -> a batch of tasks, stacked along the first axis
 
 
 class Training(NamedTuple):
@@ -251,6 +250,7 @@ def _record(run: Checkpoint) -> Record:
 def terminated_as_interrupted(wanted: bool) -> Iterator[None]:
     """While this lasts, SIGTERM is like Ctrl-C, if that is wanted and possible, and nobody else has a use for it.
 
+    >>> import os, signal
     >>> with terminated_as_interrupted(True):
     ...     try:
     ...         os.kill(os.getpid(), signal.SIGTERM)
@@ -258,6 +258,8 @@ def terminated_as_interrupted(wanted: bool) -> Iterator[None]:
     ...         print("interrupted")
     interrupted
     """
+    import signal
+
     if not wanted or threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
