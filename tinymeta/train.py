@@ -104,7 +104,7 @@ def fit(
     configuration : a dict of numbers and text, to be kept in the file; whoever resumes must give the same, as well as the same seed,
         meta_batch, and theta and optimizer of the same structure
     executor : computes the batches in parts, instead of this process: anything with the interface of `concurrent.futures`, such as a
-        ProcessPoolExecutor (whose processes do best with TINYMETA_THREADS=1 each) or dask.distributed's `Client.get_executor()`
+        ProcessPoolExecutor or dask.distributed's `Client.get_executor()`. It pays where a part takes much longer than the way there
     parts : how many parts. The result depends on them by rounding errors, and not on the executor
 
     Ctrl-C ends it cleanly: the result is what there is by then, and it is in the file too. With a checkpoint, so does SIGTERM. A crash, or
