@@ -117,8 +117,14 @@ def test_ctrl_c_before_the_training(monkeypatch, tmp_path, capsys):
 
 
 # ## Ctrl-C during the training
-HEAR = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from tinymeta.cli import main; sys.exit(main())"
-HEARING = [sys.executable, "-c", HEAR]  # hears the signal also where the tests run in the background
+HEAR = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
+sys.modules["tqdm"] = None  # the plain line, not a bar
+from tinymeta.cli import main
+sys.exit(main())
+"""
+HEARING = [sys.executable, "-c", HEAR]
 
 
 def test_ctrl_c_during_the_training_evaluates_what_there_is(tmp_path):

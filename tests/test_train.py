@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tinymeta as tm
-from tinymeta import nn, optim, train
+from tinymeta import nn, optim
 
 
 def loss(theta, task):
@@ -264,8 +264,3 @@ def test_how_it_ended_and_how_to_go_on(capsys, tmp_path):
         "MAML: 20 iterations, 9 of them earlier,",
     ]
     assert lines[0].endswith(hint) and lines[1].endswith(hint) and lines[2].endswith(" s")
-
-
-def test_the_record_of_a_state_without_an_evaluation():
-    state = tm.checkpoints.Checkpoint(1.0, None, {}, 2, [3.0, 4.0], ((1, "earlier"),), 0, 1, {})
-    assert train._record(state) == train.Record(2, 4.0, 1.0, None)

@@ -52,7 +52,7 @@ def evolution_strategies(
     *,
     sigma: float,
     pairs: int,
-    directions: Callable[[np.random.Generator, tuple[int, int]], np.ndarray] = np.random.Generator.standard_normal,
+    directions: Callable[[np.random.Generator, tuple[int, int]], np.ndarray] = lambda rng, shape: rng.standard_normal(shape),
 ) -> MetaGradient:
     r"""$\nabla F_\sigma(\theta)$, estimated from `pairs` pairs of values of F.
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -30,7 +29,7 @@ from .distribution import PARTS, ExecutorError, mean_over_tasks
 from .optim import Optimizer
 from .progress import Progress
 
-Tasks = Callable[[np.random.Generator, int], Any]  # (rng, count) -> a batch of tasks, stacked along the first axis
+Tasks = Callable[["np.random.Generator", int], Any]  # (rng, count) -> a batch of tasks, stacked along the first axis
 
 
 class Training(NamedTuple):
@@ -105,7 +104,7 @@ def fit(
     configuration : a dict of numbers and text, to be kept in the file; whoever resumes must give the same, as well as the same seed,
         meta_batch, and theta and optimizer of the same structure
     executor : computes the batches in parts, instead of this process: anything with the interface of `concurrent.futures`, such as a
-        ProcessPoolExecutor (whose processes do best with TINYMETA_THREADS=1 each) or dask.distributed's `Client.get_executor()`
+        ProcessPoolExecutor or dask.distributed's `Client.get_executor()`. It pays where a part takes much longer than the way there
     parts : how many parts. The result depends on them by rounding errors, and not on the executor
 
     Ctrl-C ends it cleanly: the result is what there is by then, and it is in the file too. With a checkpoint, so does SIGTERM. A crash, or
@@ -251,6 +250,7 @@ def _record(run: Checkpoint) -> Record:
 def terminated_as_interrupted(wanted: bool) -> Iterator[None]:
     """While this lasts, SIGTERM is like Ctrl-C, if that is wanted and possible, and nobody else has a use for it.
 
+    >>> import os, signal
     >>> with terminated_as_interrupted(True):
     ...     try:
     ...         os.kill(os.getpid(), signal.SIGTERM)
@@ -258,6 +258,8 @@ def terminated_as_interrupted(wanted: bool) -> Iterator[None]:
     ...         print("interrupted")
     interrupted
     """
+    import signal
+
     if not wanted or threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
