@@ -1,6 +1,6 @@
 """The commands. `python -m tinymeta`, the main job: prove the meta-gradients, train MAML on sinusoids, evaluate, draw.
 
-`python -m tinymeta compare`: every estimator on the same problems, side by side.
+`python -m tinymeta compare`: every estimator on the same problems, side by side. `train`, `evaluate` and `reproduce` are in `commands`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ DESCRIPTION = """\
 Computes the three meta-gradients of tinymeta (MAML through the unrolled steps, the implicit function theorem, a learned
 optimizer) and checks each against finite differences, the complex step, and a closed form; then trains MAML on few-shot
 sinusoids, evaluates it on 600 unseen tasks beside a network pretrained on all tasks at once, and draws the result. All of it
-takes about a minute; the very first run also compiles the machine, once. Another command: tinymeta compare (--help says more).
+takes about a minute; the very first run also compiles the machine, once. Other commands: tinymeta compare, train, evaluate,
+reproduce (each with --help).
 """
 
 EPILOG = """\
@@ -44,9 +45,9 @@ written, 130 after Ctrl-C.
 def build_parser() -> argparse.ArgumentParser:
     """The command line's arguments."""
     parser = argparse.ArgumentParser("tinymeta", description=DESCRIPTION, epilog=EPILOG)
-    parser.add_argument("--iterations", type=_count, default=40000, metavar="N",
+    parser.add_argument("--iterations", type=count, default=40000, metavar="N",
                         help="updates of MAML, and of the pretrained network (default %(default)s; the paper made 70000)")  # fmt: skip
-    _add_common(parser, "the checks, the configuration and the evaluation")
+    add_common(parser, "the checks, the configuration and the evaluation")
     parser.add_argument("--quiet", action="store_true", help="no progress and no tables, only the figure and the exit status")
     return parser
 
@@ -57,18 +58,21 @@ def build_compare_parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser("tinymeta compare", description=COMPARE, epilog=COMPARE_EPILOG)
     parser.add_argument("--problem", choices=(*PROBLEMS, "all"), default="all", help="which (default %(default)s)")
-    _add_common(parser, "the tables")
+    add_common(parser, "the tables")
     return parser
 
 
-def _add_common(parser: argparse.ArgumentParser, report: str) -> None:
-    parser.add_argument("--seed", type=_count, default=0, metavar="N", help="of all random numbers (default %(default)s)")
+def add_common(parser: argparse.ArgumentParser, report: str, seed: bool = True) -> None:
+    """The arguments that commands share."""
+    if seed:
+        parser.add_argument("--seed", type=count, default=0, metavar="N", help="of all random numbers (default %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("tinymeta-results"), metavar="FOLDER",
                         help="where the figures go (default %(default)s)")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help=f"also write {report} as JSON")
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A whole number, 0 or more, or argparse's error."""
     try:
         number = int(text)
     except ValueError:
@@ -81,19 +85,35 @@ def _count(text: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the main job, or the command that comes first; the exit status is 0, or 1 if a check fails."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments[:1] == ["compare"]:
-        options, run = build_compare_parser().parse_args(arguments[1:]), _compare
-    else:
-        options, run = build_parser().parse_args(arguments), _run
+    parser, run = _command(arguments[0] if arguments else "")
+    options = parser.parse_args(arguments if run is _run else arguments[1:])
     try:
         _prepare(options)
         return run(options)
     except KeyboardInterrupt:
         print("\ntinymeta: interrupted; nothing was written", file=sys.stderr)
         return 130
-    except OSError as error:
-        print(f"tinymeta: can't write {error.filename or 'the output'}: {error.strerror}", file=sys.stderr)
+    except ValueError as error:  # options that make no sense together, or a file that isn't what it should be
+        print(f"tinymeta: {error}", file=sys.stderr)
         return 2
+    except FloatingPointError as error:  # what diverged; the message says how to go on
+        print(f"tinymeta: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        told = f"can't write {error.filename or 'the output'}: {error.strerror}" if error.strerror else error
+        print(f"tinymeta: {told}", file=sys.stderr)
+        return 2
+
+
+def _command(name: str) -> tuple[argparse.ArgumentParser, Callable[[argparse.Namespace], int]]:
+    """What a command line that begins with this word asks for: a parser of the rest, and what to do."""
+    if name == "compare":
+        return build_compare_parser(), _compare
+    if name in ("train", "evaluate", "reproduce"):
+        from . import commands
+
+        return getattr(commands, f"build_{name}_parser")(), getattr(commands, name)
+    return build_parser(), _run
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -135,7 +155,7 @@ def _run(options: argparse.Namespace) -> int:
     figure = plots.sinusoids(trained["MAML"], evaluations, *sinusoid.example_task(options.seed))
     plots.save(figure, "sinusoids", options.out, announce=not options.quiet)
     if options.json:
-        _write_json(options.json, _report(options, checks, trained, evaluations))
+        write_json(options.json, _report(options, checks, trained, evaluations))
         say(f"wrote {options.json}")
     say(f"done in {time.monotonic() - begun:.0f} s")
     failed = [f"{check.estimator} against {check.oracle}" for check in checks if not check.passed]
@@ -176,7 +196,7 @@ def _compare(options: argparse.Namespace) -> int:
         plots.save(plots.accuracy_against_cost(curves), "imaml", options.out)
         report["imaml"] = {name: [point._asdict() for point in points] for name, points in curves.items()}
     if options.json:
-        _write_json(options.json, report)
+        write_json(options.json, report)
         print(f"wrote {options.json}")
     print(f"done in {time.monotonic() - begun:.0f} s")
     if complaints:
@@ -189,7 +209,7 @@ def _finite(record: dict[str, Any]) -> dict[str, Any]:
     return {name: None if isinstance(x, float) and not np.isfinite(x) else x for name, x in record.items()}
 
 
-def _write_json(path: Path, report: dict[str, Any]) -> None:
+def write_json(path: Path, report: dict[str, Any]) -> None:
     """All of it or nothing: a reader never sees half a file."""
     temporary = path.with_name(path.name + ".part")
     temporary.write_text(json.dumps(report, indent=2, default=_plain) + "\n", encoding="utf8")

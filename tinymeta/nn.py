@@ -84,6 +84,31 @@ def batch_norm(theta: Any, x: Any, epsilon: float = 1e-5) -> Any:
     return deviation * (theta["scale"] / np.sqrt(variance + epsilon)) + theta["shift"]
 
 
+def initialize_normalised_mlp(
+    rng: np.random.Generator, sizes: Sequence[int], weights: Callable[..., np.ndarray] = glorot_uniform
+) -> list[dict[str, np.ndarray]]:
+    """Parameters for `normalised_mlp`: hidden layers {"W", "scale", "shift"}, whose shift is their bias, and the last one {"W", "b"}.
+
+    >>> [list(layer) for layer in initialize_normalised_mlp(np.random.default_rng(0), (784, 64, 5))]
+    [['W', 'scale', 'shift'], ['W', 'b']]
+    """
+    *hidden, last = initialize_mlp(rng, sizes, weights)
+    return [*({"W": layer["W"], "scale": np.ones_like(layer["b"]), "shift": layer["b"]} for layer in hidden), last]
+
+
+def normalised_mlp(theta: Sequence[Any], x: Any, activation: Callable[[Any], Any] = relu) -> Any:
+    """A multi-layer perceptron with batch normalisation before each activation.
+
+    >>> theta = initialize_normalised_mlp(np.random.default_rng(0), (784, 64, 5))
+    >>> normalised_mlp(theta, np.random.default_rng(1).random((10, 784))).shape
+    (10, 5)
+    """
+    *hidden, last = theta
+    for layer in hidden:
+        x = activation(batch_norm(layer, x @ layer["W"]))
+    return x @ last["W"] + last["b"]
+
+
 # ## A long short-term memory
 def initialize_lstm(rng: np.random.Generator, inputs: int, hidden: int) -> dict[str, np.ndarray]:
     """Parameters for `lstm_cell`; the forget gate's bias is 1, so that at first the cell remembers.
@@ -132,3 +157,12 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
     0.693147
     """
     return -np.mean(np.take_along_axis(log_softmax(logits), labels[:, None], 1))
+
+
+def accuracy(logits: Any, labels: Any) -> Any:
+    """The share of rows whose largest logit is the label's.
+
+    >>> accuracy(np.array([[2.0, 1.0], [0.0, 1.0]]), np.array([0, 0]))
+    np.float64(0.5)
+    """
+    return np.mean(np.argmax(logits, axis=-1) == labels)

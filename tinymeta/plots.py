@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -165,8 +165,8 @@ def _estimators(axes: Sequence[Axes], rows: list[Row]) -> None:
     axes[0].set_ylim(len(rows) - 0.4, -0.6)
 
 
-def accuracy_against_cost(curves: dict[str, list[Point]]) -> Figure:
-    """Ways to the meta-gradient: how near they are to it after so many Hessian products, and what they keep in memory by then."""
+def accuracy_against_cost(curves: Mapping[str, list[Point]], cost: str = "Hessian products") -> Figure:
+    """Ways to the meta-gradient: how near they are to it at what cost, and what they keep in memory by then."""
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
@@ -178,7 +178,7 @@ def accuracy_against_cost(curves: dict[str, list[Point]]) -> Figure:
     left.set(title="Accuracy", ylabel="relative error of the meta-gradient")
     right.set(title="Memory", ylabel="graph nodes kept at once")
     for ax in (left, right):
-        ax.set(xscale="log", yscale="log", xlabel="Hessian products")
+        ax.set(xscale="log", yscale="log", xlabel=cost)
         ax.spines[["top", "right"]].set_visible(False)
         ax.legend(frameon=False)
     return figure
@@ -209,4 +209,65 @@ def learning_curves(curves: Mapping[str, np.ndarray], horizon: int, learned: str
     ax.set(title="Within its horizon, and past it", xlabel="step", ylabel="mean loss", yscale="log")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False)
+    return figure
+
+
+def after_steps(curves: Mapping[str, tuple[Any, Any]], unit: str) -> Figure:
+    """Errors or accuracies against inner steps, with their 95 % bands.
+
+    Parameters
+    ----------
+    curves : by name, the means after 0, 1, ... steps, and half the widths of their intervals
+    unit : what is measured
+
+    Example
+    -------
+    >>> figure = after_steps({"MAML": ([3.0, 0.7, 0.5], [0.2, 0.1, 0.1])}, "Mean squared error")
+    >>> figure.axes[0].get_ylabel()
+    'Mean squared error'
+    """
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
+    for name, (mean, half) in curves.items():
+        mean, half = np.asarray(mean), np.nan_to_num(half)
+        steps = np.flatnonzero(mean < 1e3)  # what diverges leaves the figure
+        (line,) = ax.plot(steps, mean[steps], label=name)
+        ax.fill_between(steps, (mean - half)[steps], (mean + half)[steps], color=line.get_color(), alpha=0.15, linewidth=0)
+    ax.set(title="After steps of gradient descent on what is given", xlabel="inner steps", ylabel=unit, ylim=(0, None))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False)
+    return figure
+
+
+def strengths(values: np.ndarray) -> Figure:
+    """How strongly each weight is held.
+
+    >>> strengths(np.array([0.01, 10.0])).axes[0].get_yscale()
+    'log'
+    """
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
+    ax.stem(np.arange(1, len(values) + 1), values, bottom=1.0, basefmt="k:")
+    ax.set(title="Strengths of regularisation, from 1", xlabel="weight", ylabel="strength", yscale="log")
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def chaos(rates: np.ndarray, losses: np.ndarray, slopes: np.ndarray) -> Figure:
+    """The final loss, and the size of its derivative, against the learning rate.
+
+    >>> len(chaos(np.array([0.1, 1.0]), np.array([0.5, 2.0]), np.array([0.1, 1e9])).axes)
+    2
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, 1, figsize=(6.5, 5.5), sharex=True, layout="constrained")
+    for ax, y, label in zip(axes, (losses, slopes), ("final loss", "size of the derivative"), strict=True):
+        ax.plot(rates, y, ".-", color=BLUE, linewidth=0.8, markersize=4)
+        ax.set(xscale="log", yscale="log", ylabel=label)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_title("Through many steps of gradient descent")
+    axes[1].set_xlabel("learning rate")
     return figure

@@ -312,14 +312,24 @@ BY_COUNT: dict[str, Callable[[int], Estimator]] = {
 }
 
 
-def accuracy_against_cost(seed: int) -> dict[str, list[Point]]:
-    """Each way to the meta-gradient of a quadratic, with 1, 2, 3, 5, ... 500 Hessian products (Rajeswaran et al. 2019, figure 2)."""
+def ill_conditioned(seed: int) -> tuple[Bilevel, Any, Any, Any]:
+    """The problem with its proximal term, theta, the task, and the exact gradient.
+
+    >>> problem, theta, task, exact = ill_conditioned(0)
+    >>> round(float(np.linalg.cond(task.A + PROXIMAL * np.eye(DIMENSIONS))), 6)
+    71.0
+    """
     rng = np.random.default_rng(seed)
     task = quadratics.draw(rng, DIMENSIONS, condition=1 / (LARGEST / CONDITION - PROXIMAL))
     theta = rng.standard_normal(DIMENSIONS)
-    problem = implicit.proximal(Bilevel(quadratics.inner, quadratics.outer), PROXIMAL)
     H = task.A + PROXIMAL * np.eye(DIMENSIONS)
     exact = PROXIMAL * np.linalg.solve(H, _outer_gradient(np.linalg.solve(H, task.b + PROXIMAL * theta), task))
+    return implicit.proximal(Bilevel(quadratics.inner, quadratics.outer), PROXIMAL), theta, task, exact
+
+
+def accuracy_against_cost(seed: int) -> dict[str, list[Point]]:
+    """Each way to the meta-gradient of a quadratic, with 1, 2, 3, 5, ... 500 Hessian products (Rajeswaran et al. 2019, figure 2)."""
+    problem, theta, task, exact = ill_conditioned(seed)
 
     def point(estimator: Estimator) -> Point:
         result = estimator(problem, theta, task)
