@@ -30,7 +30,7 @@ REPRODUCE_EPILOG = "; ".join(f"{name}: {table.__doc__}" for name, table in TABLE
 
 def build_train_parser() -> argparse.ArgumentParser:
     """The arguments of `tinymeta train`."""
-    parser = argparse.ArgumentParser("tinymeta train", description=TRAIN, epilog=TRAIN_EPILOG)
+    parser = argparse.ArgumentParser("tinymeta train", allow_abbrev=False, description=TRAIN, epilog=TRAIN_EPILOG)
     parser.add_argument("experiment", choices=jobs.JOBS, help="; ".join(f"{name}: {job.__doc__}" for name, job in jobs.JOBS.items()))
     parser.add_argument("--method", choices=METHODS, help="for sinusoid, omniglot and characters (default maml)")
     parser.add_argument("--shots", type=positive, metavar="K", help="examples given, of a wave (default 5) or of each character (1)")
@@ -44,7 +44,8 @@ def build_train_parser() -> argparse.ArgumentParser:
 
 def build_evaluate_parser() -> argparse.ArgumentParser:
     """The arguments of `tinymeta evaluate`."""
-    parser = argparse.ArgumentParser("tinymeta evaluate", description="Says what a training that `tinymeta train` has kept has achieved.")
+    parser = argparse.ArgumentParser("tinymeta evaluate", allow_abbrev=False,
+                                     description="Says what a training that `tinymeta train` has kept has achieved.")  # fmt: skip
     parser.add_argument("checkpoint", type=Path, help="the .npz")
     _add_data(parser)
     add_common(parser, "the result", seed=False)
@@ -53,7 +54,7 @@ def build_evaluate_parser() -> argparse.ArgumentParser:
 
 def build_reproduce_parser() -> argparse.ArgumentParser:
     """The arguments of `tinymeta reproduce`."""
-    parser = argparse.ArgumentParser("tinymeta reproduce", description=REPRODUCE, epilog=REPRODUCE_EPILOG)
+    parser = argparse.ArgumentParser("tinymeta reproduce", allow_abbrev=False, description=REPRODUCE, epilog=REPRODUCE_EPILOG)
     parser.add_argument("table", choices=TABLES)
     parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="of maml-table2: how many trainings (default %(default)s)")
     parser.add_argument("--iterations", type=positive, metavar="N", help="of each training (default: the paper's, or what it takes)")

@@ -204,7 +204,7 @@ def imaml_figure(settings: Settings) -> Table:
 
 # ## Chaos
 CHAOS_STEPS = 50
-LOG_RATES = np.linspace(-2, 1.5, 141)
+LOG_RATES = np.linspace(-2, 0.25, 136)
 
 
 def chaos(settings: Settings) -> Table:
@@ -219,9 +219,9 @@ def chaos(settings: Settings) -> Table:
     along = jit(vmap(value_and_grad(F), (0, None)))
     with np.errstate(over="ignore", invalid="ignore"):
         losses, slopes = along(np.log(10) * LOG_RATES, task)
-    shown = range(0, len(LOG_RATES), 10)
+    shown = range(0, len(LOG_RATES), 9)
     rows: list[Sequence[Cell]] = [(f"{10 ** LOG_RATES[i]:.2g}", float(losses[i]), f"{abs(slopes[i]):.1e}") for i in shown]
-    notes = (f"The loss after {CHAOS_STEPS} steps of gradient descent on a bounded network 1-20-20-1 (tanh), and the size of its derivative "
+    notes = (f"The loss after {CHAOS_STEPS} steps of gradient descent on a bounded network 1-20-20-1, and the size of its derivative "
              "with respect to the logarithm of the learning rate.")  # fmt: skip
     return Table("Chaos", ("learning rate", "final loss", "size of the derivative"), rows, notes,
                  lambda: plots.chaos(10**LOG_RATES, losses, np.abs(slopes)))  # fmt: skip

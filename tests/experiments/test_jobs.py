@@ -1,0 +1,116 @@
+"""Jobs: made again from their configuration, trained a little, and reported on."""
+
+import json
+
+import numpy as np
+import pytest
+
+import tinymeta as tm
+from tinymeta.experiments import jobs, reproduce
+
+
+@pytest.fixture
+def little(monkeypatch):
+    """Jobs that are judged quickly."""
+    from tinymeta.experiments import classification, sinusoid
+
+    monkeypatch.setitem(sinusoid.CONFIGURATION, "evaluation_tasks", 20)
+    experiment = classification.experiment
+    monkeypatch.setattr(classification, "experiment", lambda *given, **options: experiment(*given, **options)._replace(evaluation_tasks=20))
+    monkeypatch.setattr(jobs, "SCRATCH", 2)
+    monkeypatch.setattr(jobs, "RATES", np.logspace(-3, -1, 5))
+
+
+def trained(job, iterations):
+    numbers = {"iterations": iterations, "meta_batch": job.meta_batch, "seed": (0, 1)}
+    return tm.fit(job.objective, job.theta, job.tasks, job.optimizer, **numbers, quiet=True)
+
+
+@pytest.mark.parametrize("name, options", [("sinusoid", {"method": "meta-sgd"}), ("characters", {"ways": 3}), ("quadratics", {}),
+                                           ("hyperparameters", {})])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:the best learning rate")
+def test_a_job_trains_reports_and_is_made_again(name, options, little):
+    job = jobs.make(name, **options)
+    training = trained(job, 3)
+    assert len(training.losses) == 3 and np.all(np.isfinite(training.losses))
+    again = jobs.make(**json.loads(json.dumps(job.configuration)))
+    assert again.configuration == job.configuration
+    assert trained(again, 3).losses.tolist() == training.losses.tolist()
+    report = job.report(training.theta)
+    assert report.text == again.report(training.theta).text
+    json.dumps(report.numbers)
+    figure = report.draw()
+    assert all(ax.get_xlabel() and ax.get_ylabel() and ax.get_title() for ax in figure.axes)
+
+
+def test_the_strengths_that_are_learned_halve_the_validation_loss():
+    job = jobs.make("hyperparameters")
+    numbers = job.report(trained(job, 400).theta).numbers
+    assert numbers["after"] < 0.5 * numbers["before"]
+    strengths = np.array(numbers["strengths"])  # the first five features matter
+    assert strengths[:5].max() < 0.1 and np.median(strengths[5:]) > np.median(strengths[:5])
+
+
+@pytest.mark.parametrize("name, options, message", [
+    ("sinusoids", {}, "experiment='sinusoids': choose one of sinusoid, omniglot"),
+    ("quadratics", {"ways": 5, "shots": 1}, "quadratics has no ways or shots: it has seed"),
+    ("characters", {"method": "pretrain"}, "choose one of 'maml'"),
+    ("sinusoid", {"method": "mamal"}, "method='mamal'"),
+])  # fmt: skip
+def test_what_makes_no_sense(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        jobs.make(name, **options)
+
+
+def test_where_the_learned_optimizer_is_ahead():
+    curves = {"LSTM": np.r_[9, np.full(100, 1.0)], "SGD": np.r_[9, np.full(100, 2.0)], "Adam": np.r_[9, 0.5, np.full(99, 3.0)]}
+    text = jobs._race(curves, {"SGD": 0.1, "Adam": 0.01})
+    assert text.endswith("ahead of all of them at 19 of the 20 steps it was trained for: 2 to 20.")
+    curves["LSTM"] = np.full(101, 10.0)
+    assert jobs._race(curves, {"SGD": 0.1, "Adam": 0.01}).endswith("at 0 of the 20 steps it was trained for: none.")
+
+
+# ## Tables
+def test_a_table_as_markdown_and_csv():
+    table = reproduce.Table("Title", ("", "1 step"), [("MAML, ours", 0.67123), ("none", None)], "Notes.", lambda: None)
+    assert table.markdown() == "## Title\n\n|  | 1 step |\n| --- | ---: |\n| MAML, ours | 0.671 |\n| none |  |\n\nNotes.\n"
+    assert table.csv() == ',1 step\n"MAML, ours",0.67123\nnone,\n'
+
+
+def test_the_interval_of_a_mean():
+    from scipy import stats
+
+    values = np.array([0.62, 0.8, 0.7])
+    mean, half = reproduce.mean_and_confidence(values)
+    low, high = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
+    np.testing.assert_allclose([mean - half, mean + half], [low, high])
+
+
+def test_the_memory_of_imaml_is_flat_and_that_of_unrolling_grows(monkeypatch, tmp_path):
+    monkeypatch.setattr(reproduce, "INNER_STEPS", (1, 10, 300))
+    table = reproduce.imaml_figure(reproduce.Settings(1, None, tmp_path, None))
+    nodes = {name: [int(row[3]) for row in table.rows if row[0] == name] for name, *_ in table.rows}
+    unrolled, implicit = nodes.values()
+    assert unrolled[0] < unrolled[1] < unrolled[2] and len(set(implicit)) == 1
+    assert float(table.rows[2][2]) < 1e-3 and float(table.rows[5][2]) < 1e-3
+
+
+def test_chaos(tmp_path):
+    table = reproduce.chaos(reproduce.Settings(1, None, tmp_path, None))
+    losses, slopes = (np.array([float(row[k]) for row in table.rows]) for k in (1, 2))
+    assert losses.max() < 10 and slopes[:5].max() < 1 and slopes.max() > 1e6
+
+
+def test_the_table_of_maml_takes_what_is_trained(little, monkeypatch, tmp_path):
+    monkeypatch.setattr(reproduce, "NAMES", {"maml": "MAML", "reptile": "Reptile"})
+    settings = reproduce.Settings(2, 3, tmp_path, None, quiet=True)
+    table = reproduce.maml_table2(settings)
+    assert [row[0] for row in table.rows] == ["MAML, published", "pretrained, published", "MAML", "Reptile"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"sinusoid-{m}-{seed}.npz" for m in ("maml", "reptile") for seed in (0, 1)]
+    monkeypatch.setattr(reproduce, "fit", lambda *given, **options: tm.fit(*given, **options | {"callbacks": [lambda record: 1 / 0]}))
+    assert reproduce.maml_table2(settings).rows == table.rows  # nothing is trained again
+
+
+def test_omniglot_is_asked_for(tmp_path):
+    with pytest.raises(ValueError, match=r"--data images_background_small1\.zip"):
+        reproduce.omniglot_mlp(reproduce.Settings(1, None, tmp_path, None))
