@@ -221,7 +221,7 @@ def test_compare_prints_tables_and_leaves_figures_and_a_report_of_the_same_numbe
     assert report["seed"] == 1 and report["complaints"] == [] and set(report) == {"version", "seed", "complaints", "comparisons"}
     for title, rows in report["comparisons"].items():
         assert f"{title}\n\n{comparison.table(comparison.Row(**row) for row in rows)}\n" in done.stdout
-    assert len(report["comparisons"]) == 3 and rows[0]["name"] == "second derivatives kept"
+    assert len(report["comparisons"]) == 5 and rows[0]["name"] == "second derivatives kept"
     assert re.search(r"^done in \d+ s$", done.stdout, re.M)
 
 

@@ -3,7 +3,9 @@ r"""
 
 What `python -m tinymeta compare` shows: a quadratic, where all has a closed form; ridge regression, where theta are hyperparameters;
 a small network on sine waves. Each section is one problem with one theta, and two dictionaries of estimators: those that claim
-to be the *gradient* of what they run, and the *shortcuts*, which don't. A further estimator is one more line.
+to be the *gradient* of what they run, and the *shortcuts*, which don't. A further estimator is one more line. Some have no meaning
+somewhere: where phi is one array there is no part of it to adapt (ANIL); where theta is not phi's start there is no way from it to
+$\phi_K$ (Reptile), and without a start in it the first order leaves nothing; where it is the start alone, a truncated sweep ends before it.
 
 The closed forms, for the inner loss $\tfrac12 \phi^\top A \phi - b^\top \phi$, with g the outer gradient at the adapted parameters:
 
@@ -65,7 +67,7 @@ class Section(NamedTuple):
 Configurable = Callable[..., MetaGradient]  # an estimator that takes options as well
 ALONG: dict[str, dict[str, Any]] = {
     "by recursion": {"by": "recursion"}, "by forward mode": {"by": "forward"}, "checkpointed": {"checkpoint": True}}  # fmt: skip
-UPDATES = {"momentum": partial(optim.momentum, mu=0.5), "Adam": optim.adam}
+UPDATES = {"momentum": partial(optim.momentum, mu=0.5), "RMSProp": optim.rmsprop, "Adam": optim.adam}
 SOLVERS = {"Cholesky": "cholesky", "LU": "lu", "CG": "cg", "MINRES": "minres", "GMRES": "gmres", "Neumann series": "neumann"}
 
 
@@ -144,7 +146,8 @@ def quadratic(seed: int) -> list[Section]:
     rng = np.random.default_rng(seed)
     task, start = quadratics.draw(rng, 6), rng.standard_normal(6)
     problem = Bilevel(quadratics.inner, quadratics.outer)
-    return [_from_a_start(task, start), _with_learning_rates(task, start), *_learned("A quadratic", rng, problem, start, task)]
+    return [_from_a_start(task, start), _with_learning_rates(task, start), _with_a_strength(task, start),
+            *_learned("A quadratic", rng, problem, start, task)]  # fmt: skip
 
 
 def _from_a_start(task: quadratics.Quadratic, start: Any) -> Section:
@@ -193,6 +196,20 @@ def _with_learning_rates(task: quadratics.Quadratic, start: Any) -> Section:
                    gradients, shortcuts, exact)  # fmt: skip
 
 
+# With $\lambda = e^\eta$: $(A + \lambda I)\, d\phi^\star = (\theta - \phi^\star)\, d\lambda$ and $d\lambda = \lambda\, d\eta$.
+def _with_a_strength(task: quadratics.Quadratic, start: Any) -> Section:
+    problem = implicit.proximal(Bilevel(quadratics.inner, quadratics.outer, init=lambda theta, task: theta["start"]),
+                                lambda theta: np.exp(theta["eta"]))  # fmt: skip
+    strength, alpha = 0.8, 0.5
+    H = task.A + strength * np.eye(6)
+    phi = np.linalg.solve(H, task.b + strength * start)
+    solutions = _closed_solutions("implicit", H, _outer_gradient(phi, task), alpha)
+    exact = {name: {"start": strength * v, "eta": np.array(strength * (start - phi) @ v)} for name, v in solutions.items()}
+    return Section("A quadratic; theta is the start and the logarithm eta of the proximal term's strength", problem,
+                   {"start": start, "eta": np.log(strength)}, task, _solved("implicit", implicit.meta_gradient, as_an_operation),
+                   _hardly_solved("implicit", implicit.meta_gradient, alpha), exact)  # fmt: skip
+
+
 def _outer_gradient(phi: Any, task: quadratics.Quadratic) -> Any:
     return task.C @ (phi - task.d)
 
@@ -236,7 +253,8 @@ def sinusoid(seed: int) -> list[Section]:
     task = tree.map(lambda x: x[0], sinusoids.draw(rng, 1))
     start = nn.initialize_mlp(rng, (1, 8, 1))
     problem = Bilevel(network_loss("support"), network_loss("query"))
-    return [_adapted(problem, start, task), *_learned("A network on a sine wave", rng, problem, start, task)]
+    return [_adapted(problem, start, task), _with_rates_of_all(problem, start, task),
+            *_learned("A network on a sine wave", rng, problem, start, task)]  # fmt: skip
 
 
 def _adapted(problem: Bilevel, start: Any, task: Any) -> Section:
@@ -254,17 +272,38 @@ def _adapted(problem: Bilevel, start: Any, task: Any) -> Section:
     return Section("A network on a sine wave; theta is where the adaptation starts", problem, start, task, gradients, shortcuts, exact={})
 
 
+def _with_rates_of_all(problem: Bilevel, start: Any, task: Any) -> Section:
+    theta = {"start": start, "alpha": tree.map(lambda x: np.full_like(x, 0.1), start)}
+    started = Bilevel(problem.inner, problem.outer, init=lambda theta, task: theta["start"])
+    meta_sgd = partial(maml.meta_gradient, steps=5, lr=lambda theta: theta["alpha"])
+    per_step = lambda theta: optim.PerStep([theta["alpha"], tree.map(np.mean, theta["alpha"])])
+    gradients: dict[str, Estimator] = {
+        "Meta-SGD": meta_sgd,
+        "Meta-SGD, by recursion": partial(meta_sgd, by="recursion"),
+        "a rate for each step, 2 steps": partial(maml.meta_gradient, steps=2, lr=per_step),
+    }
+    shortcuts: dict[str, Estimator] = {
+        "Meta-SGD, first order": partial(meta_sgd, order=1),
+        "Meta-SGD, last 2 of 5 steps": partial(meta_sgd, truncate=2),
+    }
+    return Section("A network on a sine wave; theta is the start and a learning rate for each element", started, theta, task, gradients,
+                   shortcuts, exact={})  # fmt: skip
+
+
 # ## A learned optimizer, on any of them
 def _learned(title: str, rng: np.random.Generator, problem: Bilevel, theta: Any, task: Any) -> list[Section]:
-    """An LSTM, and the cell whose state is phi; theta of the problem stays as it is."""
+    """Each kind of rule; theta of the problem stays as it is."""
     inner, outer = (lambda phi, weights, task, loss=loss: loss(phi, theta, task) for loss in (problem.inner, problem.outer))
     started = Bilevel(inner, outer, init=lambda weights, task: problem.start(theta, task))
-    cell = learned_optimizer.meta_lstm()
-    return [
-        _with_rule(f"{title}; theta is the weights of an LSTM that learns to optimise", started, task, learned_optimizer.LSTM,
-                   learned_optimizer.initialize(rng, hidden=2)),
-        _with_rule(f"{title}; theta is the weights of Ravi and Larochelle's cell", started, task, cell, cell.initialize(rng, alpha=0.1)),
-    ]  # fmt: skip
+    seeing = learned_optimizer.lstm(preprocess=True, embedding=lambda weights, task: np.array([0.5, -0.5]), embedding_size=2)
+    cell, adam = learned_optimizer.meta_lstm(), learned_optimizer.classical(optim.adam)
+    rules = {
+        "the weights of an LSTM that learns to optimise": (learned_optimizer.LSTM, learned_optimizer.initialize(rng, hidden=2)),
+        "the weights of one that sees logarithms, signs, and numbers about the task": (seeing, seeing.initialize(rng, hidden=2, layers=1)),
+        "the weights of Ravi and Larochelle's cell": (cell, cell.initialize(rng, alpha=0.1)),
+        "Adam's learning rate": (adam, np.array(0.1)),
+    }
+    return [_with_rule(f"{title}; theta is {name}", started, task, rule, weights) for name, (rule, weights) in rules.items()]
 
 
 def _with_rule(title: str, problem: Bilevel, task: Any, rule: learned_optimizer.Rule, weights: Any) -> Section:
