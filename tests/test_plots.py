@@ -56,7 +56,7 @@ def test_the_main_jobs_figure(tmp_path, iterations):
     errors = np.random.default_rng(0).exponential(1.0, (600, 11))
     evaluations = {"MAML": experiments.Evaluation(errors), "pretrained": experiments.Evaluation(2 * errors)}
     task, truth = experiments.example_task(0)
-    figure = plots.sinusoids(Training(theta, losses, False), evaluations, task, truth)
+    figure = plots.sinusoids(Training(theta, losses, [], False), evaluations, task, truth)
     adaptation, learning, error = figure.axes
     assert all(ax.get_title() and ax.get_xlabel() and ax.get_legend() for ax in figure.axes)
 
