@@ -507,3 +507,12 @@ def test_a_short_training_on_the_machine(name, options):
     unseen = draw(np.random.default_rng(1), 64)
     mean = lambda theta: np.mean(tm.vmap(F, (None, 0))(theta, unseen))
     assert mean(trained.theta) < 0.7 * mean(weights)
+
+
+def test_a_start_with_a_whole_number_and_one_of_integers():
+    loss = lambda phi, theta, task: (phi["a"] - 0.5) ** 2 + np.sum(phi["b"] ** 2)
+    problem = lambda a: tm.Bilevel(loss, loss, init=lambda theta, task: {"a": a, "b": np.ones(2)})
+    run = lambda a: learned_optimizer.meta_gradient(problem(a), WEIGHTS, None, steps=3, second_derivatives=True)
+    assert run(1).phi["a"] == run(1.0).phi["a"] != 1 and relative_error(run(1).grad, run(1.0).grad) == 0
+    with pytest.raises(TypeError, match=r"with respect to phi\['a'\]: it is int64\[\], and only floats have derivatives"):
+        run(np.array(1))

@@ -342,3 +342,22 @@ def test_a_meta_gradient_is_the_gradient_of_a_solution():
     assert relative_error(tm.grad(F)(theta), implicit.meta_gradient(problem, theta, task).grad) < 1e-12
     K = 2 * np.linalg.inv(task.A + 2 * np.eye(4))
     assert relative_error(tm.hessian(F)(theta), K.T @ task.C @ K) < 1e-12
+
+
+# ### Whole numbers
+@pytest.mark.parametrize("derivative", [
+    implicit.root_jacobian, lambda *args: implicit.root_jvp(*args, 1.0), lambda *args: implicit.root_vjp(*args, 1.0),
+], ids=["jacobian", "jvp", "vjp"])  # fmt: skip
+@pytest.mark.parametrize("phi, theta, name", [(np.array(4), 3.0, "phi"), (4.0, np.int64(3), "theta")])
+def test_integers_in_arrays_have_no_derivative(derivative, phi, theta, name):
+    circle = lambda y, x: x**2 + y**2 - 25
+    with pytest.raises(TypeError, match=rf"with respect to {name}: it is int64\[\], and only floats have derivatives"):
+        derivative(circle, phi, theta)
+    assert derivative(circle, 4, 3) == -0.75
+
+
+def test_a_solver_that_returns_whole_numbers():
+    """y = 2x is one, here; what it moves by is none."""
+    double = implicit.solution(lambda y, x: y - 2 * x, lambda x: np.rint(2 * x).astype(int))
+    assert tm.jacobian(double)(np.array([1.0, 2.0])).tolist() == [[2, 0], [0, 2]]
+    assert tm.jit(tm.grad(lambda x: double(x) ** 2))(3.0) == 24

@@ -116,7 +116,7 @@ def meta_gradient(
     1 x 1 Hessian, positive definite: eigenvalues from 4 to 4, condition number 1
     """
     method = Solver(solver, damping, iterations, tolerance, alpha)
-    phi = as_arrays(solve_inner(problem, theta, task) if phi is None else phi)
+    phi = as_arrays(solve_inner(problem, theta, task) if phi is None else phi, "phi")
     g = ravel(grad(problem.inner)(phi, theta, task))[0]
     _check_finite(g)
     # $$ H = \nabla^2_{\phi\phi} L(\phi^\star, \theta) $$

@@ -35,7 +35,7 @@ import numpy as np
 from . import nn
 from .autodiff import Tensor, ravel, sigmoid, stop_gradient, tree, value_and_grad
 from .autodiff.reverse import between
-from .bilevel import Bilevel, Info, MetaGradient, arrays_out
+from .bilevel import Bilevel, Info, MetaGradient, arrays_out, floats
 from .optim import Optimizer
 
 State = list[tuple[Any, Any]]  # (h, c) of each layer
@@ -266,6 +266,7 @@ def unroll(
     >>> np.array_equal(more.phi, unroll(theta, loss, np.ones(5), steps=5, second_derivatives=True).phi)
     True
     """
+    phi = floats(phi, "phi")
     vector, phi_tree = ravel(phi)
     state = rule.initial_state(theta, vector) if state is None else state
     run = Unrolled(phis=[phi], losses=[], gradients=[], state=None)

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 
 from .autodiff import grad, hessian, hvp, ravel, tree
-from .bilevel import Bilevel
+from .bilevel import Bilevel, floats
 from .machine import jit
 from .solvers import Solver, lu
 
 
-def as_arrays(x: Any) -> Any:
-    """Numbers as arrays without axes; 3 means 3.0, as it does for `grad`.
+def as_arrays(x: Any, name: str) -> Any:
+    """Floats as arrays, numbers as such without axes; a TypeError by its name for what has no derivative.
 
-    >>> as_arrays({"w": 3})
+    >>> as_arrays({"w": 3}, "phi")
     {'w': array(3.)}
     """
-    return tree.map(lambda leaf: np.asarray(float(leaf) if type(leaf) is int else leaf), x)
+    return tree.map(np.asarray, floats(x, name))
 
 
 class InnerLoss:
@@ -70,7 +70,7 @@ def solve_inner(
         raise ValueError(f"method={method!r}: choose one of {', '.join(map(repr, METHODS))}")
     if (lr is None) == (method == "gradient descent"):
         raise ValueError(f"lr={lr!r} with method={method!r}: 'gradient descent' needs a learning rate, and the other methods have none")
-    loss = InnerLoss(problem, theta, task, as_arrays(problem.start(theta, task)))
+    loss = InnerLoss(problem, theta, task, as_arrays(problem.start(theta, task), "phi"))
     scale = 1 + float(np.linalg.norm(loss.gradient(loss.vector)))
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not stationary, and is said below
         phi = METHODS[method](loss, scale, iterations, lr)
@@ -95,7 +95,7 @@ def stationarity(problem: Bilevel, phi: Any, theta: Any, task: Any) -> float:
     >>> stationarity(Bilevel(lambda phi, theta, task: phi**2, None), 1.5, None, None)
     3.0
     """
-    return float(np.linalg.norm(ravel(grad(problem.inner)(as_arrays(phi), theta, task))[0]))
+    return float(np.linalg.norm(ravel(grad(problem.inner)(as_arrays(phi, "phi"), theta, task))[0]))
 
 
 # ## The methods

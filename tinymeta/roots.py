@@ -42,8 +42,8 @@ class _Equations:
 
     def __init__(self, g: Condition, phi: Any, theta: Any):
         self.g = g
-        self.phi, self.phi_tree = ravel(as_arrays(phi))
-        self.theta, self.theta_tree = ravel(as_arrays(theta))
+        self.phi, self.phi_tree = ravel(as_arrays(phi, "phi"))
+        self.theta, self.theta_tree = ravel(as_arrays(theta, "theta"))
         self.residual = self(self.phi, self.theta)
         if self.residual.shape != self.phi.shape:
             raise ValueError(f"g has {self.residual.size} equations for {self.phi.size} unknowns: the theorem needs as many as unknowns")
@@ -140,7 +140,7 @@ def root_jvp(g: Condition, phi: Any, theta: Any, theta_dot: Any, **settings: Any
     equations = _Equations(g, phi, theta)
     solver = _solver(**settings)
     # $$ J \dot\phi = -N \dot\theta $$
-    b = -jvp(lambda theta: equations(equations.phi, theta), (equations.theta,), (_vector(theta_dot, theta),))[1]
+    b = -jvp(lambda theta: equations(equations.phi, theta), (equations.theta,), (_vector(theta_dot, theta, "theta"),))[1]
     product = lambda w: jvp(lambda phi: equations(phi, equations.theta), (equations.phi,), (w,))[1]
     matrix = lambda: jacobian(equations)(equations.phi, equations.theta)
     found = solver(matrix() if solver.needs_matrix else jit(product), b)
@@ -173,7 +173,7 @@ def root_vjp(g: Condition, phi: Any, theta: Any, phi_bar: Any, **settings: Any) 
     equations = _Equations(g, phi, theta)
     solver = _solver(**settings)
     # $$ J^\top u = \bar\phi $$
-    b = _vector(phi_bar, phi)
+    b = _vector(phi_bar, phi, "phi")
     product = lambda u: vjp(lambda phi: equations(phi, equations.theta), equations.phi)[1](u)[0]
     matrix = lambda: jacobian(equations)(equations.phi, equations.theta).T
     found = solver(matrix() if solver.needs_matrix else jit(product), b)
@@ -187,8 +187,8 @@ def _solver(*, solver: str = "lu", **settings: Any) -> Solver:
     return Solver(solver, **settings)
 
 
-def _vector(x: Any, like: Any) -> np.ndarray:
-    return ravel(tree.map(lambda like, x: np.asarray(x, like.dtype), as_arrays(like), x))[0]
+def _vector(x: Any, like: Any, name: str) -> np.ndarray:
+    return ravel(tree.map(lambda like, x: np.asarray(x, like.dtype), as_arrays(like, name), x))[0]
 
 
 def _distance(equations: _Equations, found: Solution, b: np.ndarray) -> float:
@@ -256,7 +256,7 @@ def solution(g: Condition, solve: Callable[..., Any]) -> Callable[..., Any]:
         plain = tree.map(data_of, args)
         if any(np.iscomplexobj(x) for x in tree.flatten(plain)[0]):
             raise NotAnalytic("the solver of an implicit solution is for real numbers")
-        phi = as_arrays(tree.map(data_of, solve(*plain)))
+        phi = _found(solve(*plain))
         graph = run(lambda: g(phi, *plain), [])
         equations, unknowns = (sum(np.size(x) for x in leaves) for leaves in (graph.outputs, tree.flatten(phi)[0]))
         if equations != unknowns:
@@ -265,10 +265,15 @@ def solution(g: Condition, solve: Callable[..., Any]) -> Callable[..., Any]:
             raise TypeError("under a trace, the condition of an implicit solution can't use Tensors that it isn't given: pass them as "
                             "arguments, to the condition and to the solver")  # fmt: skip
         # A program solves anew; elsewhere the solution is known by now.
-        forward = (lambda *xs: as_arrays(solve(*xs[:-1]))) if is_tracing() else (lambda *_: phi)
+        forward = (lambda *xs: _found(solve(*xs[:-1]))) if is_tracing() else (lambda *_: phi)
         return custom_vjp(forward, rule)(*args, graph.captured)
 
     return solved
+
+
+def _found(phi: Any) -> Any:
+    """What a solver returns, as arrays; a whole number that it found is a float all the same."""
+    return as_arrays(tree.map(lambda leaf: 1.0 * data_of(leaf), phi), "phi")
 
 
 def _pull(g: Condition, phi_bar: Any, phi: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
