@@ -137,4 +137,4 @@ def test_a_whole_number_is_a_float_and_integers_in_an_array_have_no_derivative()
                     for theta in (2, 2.0))  # fmt: skip
     assert whole.grad == theta.grad != 0
     with pytest.raises(TypeError, match=r"with respect to theta\['w'\]: it is int64\[2\], and only floats have derivatives"):
-        evolution_strategies(lambda t, task: np.sum(t["w"] ** 2), {"w": np.array([1, 2])}, None, np.random.default_rng(0), sigma=0.1, pairs=1)
+        evolution_strategies(lambda t, task: np.sum(t["w"]), {"w": np.array([1, 2])}, None, np.random.default_rng(0), sigma=0.1, pairs=1)

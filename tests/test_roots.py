@@ -361,3 +361,12 @@ def test_a_solver_that_returns_whole_numbers():
     double = implicit.solution(lambda y, x: y - 2 * x, lambda x: np.rint(2 * x).astype(int))
     assert tm.jacobian(double)(np.array([1.0, 2.0])).tolist() == [[2, 0], [0, 2]]
     assert tm.jit(tm.grad(lambda x: double(x) ** 2))(3.0) == 24
+
+
+@pytest.mark.parametrize("product", [implicit.root_jvp, implicit.root_vjp])
+@pytest.mark.parametrize("settings", [{}, {"solver": "gmres"}], ids=["lu", "gmres"])
+def test_a_product_with_zero_or_in_a_stiff_direction_knows_how_far_the_root_is(product, settings):
+    stiffness = np.array([1.0, 1e6])
+    for direction in (np.zeros(2), np.array([0.0, 1.0])):
+        with pytest.warns(RuntimeWarning, match=r"the solution is about 5.0e\+00 away"):
+            product(lambda y, x: stiffness * (y - x), np.array([5.0, 0.0]), np.zeros(2), direction, **settings)

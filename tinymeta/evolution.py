@@ -71,7 +71,8 @@ def evolution_strategies(
     MetaGradient (value, grad, phi, info): value is F(theta), phi is None. info has `standard_error`, a tree like theta: of each number of
     grad, estimated from the spread between the pairs (NaN for a single pair), and `evaluations`, the number of values of F.
 
-    Raises ValueError for sigma or pairs that make no sense, TypeError if theta is not made of floats, FloatingPointError if a value is not finite.
+    Raises ValueError for sigma or pairs that make no sense, TypeError if theta is not made of floats, FloatingPointError if a value is not
+    finite.
 
     Example
     -------

@@ -77,19 +77,25 @@ def solve_inner(
     with np.errstate(all="ignore"):  # what overflows is not stationary, and is said below
         scale = 1 + float(np.linalg.norm(loss.gradient(loss.vector)))
         if not is_finite((loss.value(loss.vector), scale)):
-            raise FloatingPointError("the inner loss or its gradient is not finite where the adaptation starts: look at theta and at the task")
+            raise FloatingPointError("the inner loss or its gradient is not finite where the adaptation starts: look at theta and the task")
         phi = METHODS[method](loss, scale, iterations, lr)
-        left = float(np.linalg.norm(loss.gradient(phi)))
-    nearly = max(1e-5, 10 * float(np.sqrt(np.finfo(loss.vector.dtype).eps)))  # what methods that look at values alone can reach
-    if iterations is None and not left <= nearly * scale:
-        raise RuntimeError(f"the inner loss has no stationary point that can be reached from the start (gradient norm {left:.1e} after "
-                           f"{method!r}): {_advice(method)}regularise it, for example with tm.implicit.proximal, or pass phi=")  # fmt: skip
-    if iterations is None and method in ("trust-exact", "quadratic"):
-        curvatures = np.linalg.eigvalsh(loss.hessian(phi))
-        if curvatures.min(initial=0.0) < -nearly * np.linalg.norm(curvatures):
-            raise RuntimeError(f"the stationary point that was found is a saddle point or a maximum of the inner loss (smallest curvature "
-                               f"{curvatures[0]:.1e}): start elsewhere, regularise it, for example with tm.implicit.proximal, or pass phi=")  # fmt: skip
+        if iterations is None:
+            _check(loss, phi, method, scale)
     return loss.phi_tree(phi)
+
+
+def _check(loss: InnerLoss, phi: np.ndarray, method: str, scale: float) -> None:
+    """An error if phi is not stationary, or if a method that has the Hessian has ended where there is no minimum."""
+    regularise = "regularise it, for example with tm.implicit.proximal, or pass phi="
+    nearly = max(1e-5, 10 * float(np.sqrt(np.finfo(loss.vector.dtype).eps)))  # what methods that look at values alone can reach
+    left = float(np.linalg.norm(loss.gradient(phi)))
+    if not left <= nearly * scale:
+        raise RuntimeError("the inner loss has no stationary point that can be reached from the start (gradient norm "
+                           f"{left:.1e} after {method!r}): {_advice(method)}{regularise}")  # fmt: skip
+    curvatures = np.linalg.eigvalsh(loss.hessian(phi)) if method in ("trust-exact", "quadratic") else np.zeros(0)
+    if curvatures.min(initial=0.0) < -nearly * np.linalg.norm(curvatures):
+        raise RuntimeError("the stationary point that was found is a saddle point or a maximum of the inner loss (smallest curvature "
+                           f"{curvatures[0]:.1e}): start elsewhere, {regularise}")  # fmt: skip
 
 
 def _advice(method: str) -> str:
@@ -164,8 +170,8 @@ def _quadratic(loss: InnerLoss, scale: float, iterations: int | None, lr: float 
     try:
         return phi - lu(loss.hessian(phi), loss.gradient(phi))
     except np.linalg.LinAlgError:
-        raise RuntimeError("the inner Hessian is singular, so as a quadratic the inner loss has no minimum, or many: choose another method, "
-                           "regularise it, for example with tm.implicit.proximal, or pass phi=") from None  # fmt: skip
+        raise RuntimeError("the inner Hessian is singular, so as a quadratic the inner loss has no minimum, or many: choose another "
+                           "method, regularise it, for example with tm.implicit.proximal, or pass phi=") from None  # fmt: skip
 
 
 METHODS = {"trust-exact": _trust_exact, "newton-cg": _newton_cg, "l-bfgs": _l_bfgs, "gradient descent": _gradient_descent,

@@ -51,6 +51,17 @@ class _Equations:
     def __call__(self, phi: Any, theta: Any) -> Any:
         return ravel(self.g(self.phi_tree(phi), self.theta_tree(theta)))[0]
 
+    def jacobian(self) -> np.ndarray:
+        return jacobian(self)(self.phi, self.theta)
+
+    def forwards(self, v: Any) -> Any:
+        """J v."""
+        return jvp(lambda phi: self(phi, self.theta), (self.phi,), (v,))[1]
+
+    def backwards(self, u: Any) -> Any:
+        """J^T u."""
+        return vjp(lambda phi: self(phi, self.theta), self.phi)[1](u)[0]
+
     def warn(self, distance: float, found: Solution | None = None) -> None:
         """About what makes the derivative doubtful, on behalf of the caller's caller."""
         for message in (too_far(distance, self.phi, "g(phi, theta) = 0"), found.advice if found else ""):
@@ -141,10 +152,9 @@ def root_jvp(g: Condition, phi: Any, theta: Any, theta_dot: Any, **settings: Any
     solver = _solver(**settings)
     # $$ J \dot\phi = -N \dot\theta $$
     b = -jvp(lambda theta: equations(equations.phi, theta), (equations.theta,), (_vector(theta_dot, theta, "theta"),))[1]
-    product = lambda w: jvp(lambda phi: equations(phi, equations.theta), (equations.phi,), (w,))[1]
-    matrix = lambda: jacobian(equations)(equations.phi, equations.theta)
-    found = solver(matrix() if solver.needs_matrix else jit(product), b)
-    equations.warn(_distance(equations, found, b), found)
+    J = equations.jacobian() if solver.needs_matrix else None
+    found = solver(jit(equations.forwards) if J is None else J, b)
+    equations.warn(distance(solver, J, equations.backwards, equations.residual, found.v, b), found)
     return equations.phi_tree(found.v)
 
 
@@ -174,10 +184,9 @@ def root_vjp(g: Condition, phi: Any, theta: Any, phi_bar: Any, **settings: Any) 
     solver = _solver(**settings)
     # $$ J^\top u = \bar\phi $$
     b = _vector(phi_bar, phi, "phi")
-    product = lambda u: vjp(lambda phi: equations(phi, equations.theta), equations.phi)[1](u)[0]
-    matrix = lambda: jacobian(equations)(equations.phi, equations.theta).T
-    found = solver(matrix() if solver.needs_matrix else jit(product), b)
-    equations.warn(_distance(equations, found, b), found)
+    J = equations.jacobian() if solver.needs_matrix else None
+    found = solver(jit(equations.backwards) if J is None else J.T, b)
+    equations.warn(distance(solver, J, equations.backwards, equations.residual, found.v, b), found)
     # $$ \bar\theta = -N^\top u $$
     _, pullback = vjp(lambda theta: equations(equations.phi, theta), equations.theta)
     return equations.theta_tree(-pullback(found.v)[0])
@@ -191,10 +200,22 @@ def _vector(x: Any, like: Any, name: str) -> np.ndarray:
     return ravel(tree.map(lambda like, x: np.asarray(x, like.dtype), as_arrays(like, name), x))[0]
 
 
-def _distance(equations: _Equations, found: Solution, b: np.ndarray) -> float:
-    """About the norm of J^-1 g, as if J^-1 lengthened g as it does b: without another solve."""
-    size = np.linalg.norm(b)
-    return float(np.linalg.norm(equations.residual) * np.linalg.norm(found.v) / size) if size else 0.0
+# How far is the solution? By a Newton step, $\lVert J^{-1} g \rVert$; with the matrix that is one more solve. Without it, one product with
+# g gives a bound: $\lVert g \rVert^2 = \langle J^{-1} g,\; J^\top g \rangle$, so
+# $$ \lVert J^{-1} g \rVert \;\ge\; \frac{\lVert g \rVert^2}{\lVert J^\top g \rVert}. $$
+# It may be small although the solution is far, along a direction in which g hardly changes. There the solve that was made knows more: how
+# much $J^{-1}$ has lengthened b.
+def distance(solver: Solver, J: Any, transposed: Callable[[np.ndarray], np.ndarray], g: np.ndarray, v: np.ndarray, b: np.ndarray) -> float:
+    r"""About $\lVert J^{-1} g \rVert$: by the matrix J if it is there, else from a product with its transpose, and from J v = b.
+
+    >>> distance(Solver("cg"), None, lambda g: 4 * g, np.array([2.0]), np.zeros(1), np.zeros(1))
+    0.5
+    """
+    if J is not None:
+        return float(np.linalg.norm(solver.attempt(J, g).v))
+    size = np.linalg.norm(g)
+    back = np.linalg.norm(transposed(g) + solver.damping * g) if size else 0.0
+    return float(max(size**2 / back if back else 0.0, size * np.linalg.norm(v) / np.linalg.norm(b) if np.any(b) else 0.0))
 
 
 # ## Fixed points

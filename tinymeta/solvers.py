@@ -109,7 +109,10 @@ class Solver:
         status, advice = self._status(residual, attempt.iterations, 10 * self._tolerance(b))
         if status == "diverged" and self.iterations is None:
             raise np.linalg.LinAlgError(advice)
-        return attempt._replace(status=status, residual=residual, hessian_products=attempt.hessian_products + 1, advice=advice)
+        rounding = 100 * float(np.finfo(b.dtype).eps) * np.linalg.norm(attempt.v) * np.linalg.norm(Hv)
+        indefinite = attempt.indefinite or bool(attempt.v @ Hv < -rounding)
+        return attempt._replace(status=status, residual=residual, hessian_products=attempt.hessian_products + 1,
+                                indefinite=indefinite, advice=advice)  # fmt: skip
 
     def _status(self, residual: float, iterations: int, tolerance: float) -> tuple[str, str]:
         """A word, and advice if all is not well."""
