@@ -126,7 +126,6 @@ def test_options_that_make_no_sense(sigma, pairs, message):
     assert message in str(caught.value)
 
 
-@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid")
 def test_values_that_are_not_finite():
     with pytest.raises(FloatingPointError, match=r"of the 7 values of F are not finite: sigma=1000\.0 shifts the weights too far"):
         estimate(1e3, 3, f=lambda theta, task: np.sum(np.exp(theta)))

@@ -390,7 +390,7 @@ def test_what_is_not_finite(solver):
     with pytest.raises(FloatingPointError, match="the right-hand side of H v = b is not finite"):
         implicit.meta_gradient(tm.Bilevel(problem.inner, lambda phi, theta, task: np.inf * np.sum(phi)), THETA, TASK, solver=solver)
     sharp = tm.Bilevel(lambda phi, theta, task: np.sum(np.abs(phi - theta) ** 1.5), lambda phi, theta, task: np.sum(phi))
-    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match=r"not finite.*overflowed"):
+    with pytest.raises(FloatingPointError, match=r"not finite.*overflowed"):
         implicit.meta_gradient(sharp, np.zeros(2), None, phi=np.zeros(2), solver=solver)
 
 
@@ -476,3 +476,13 @@ def test_the_identity_sees_a_saddle_in_the_direction_it_takes():
     with pytest.warns(RuntimeWarning, match="indefinite: phi is a saddle point or a maximum"):
         tilted = tm.Bilevel(SADDLE.inner, lambda phi, theta, task: phi[0] + 2 * phi[1])
         implicit.meta_gradient(tilted, 3.0, None, phi=np.array([3.0, 3.0]), solver="identity")
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "cg"])
+def test_what_overflows_is_told_in_the_librarys_own_words(solver):
+    quartic = tm.Bilevel(lambda phi, theta, task: np.sum((phi - theta) ** 4), lambda phi, theta, task: np.sum(phi))
+    with pytest.raises(FloatingPointError, match="the inner gradient at phi is not finite"):
+        implicit.meta_gradient(quartic, THETA, None, phi=np.full(N, 1e200), solver=solver)
+    steep = lambda phi, theta, task: np.sum(phi) + np.exp(1e3 * np.sum(np.abs(theta)))
+    with pytest.raises(FloatingPointError, match="the outer loss or the meta-gradient is not finite, though the inner gradient at phi is"):
+        implicit.meta_gradient(tm.Bilevel(quadratics.inner, steep), THETA, TASK, phi=np.linalg.solve(TASK.A, TASK.b), solver=solver)

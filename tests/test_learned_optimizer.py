@@ -474,14 +474,12 @@ def test_an_embedding_of_another_size():
         learned_optimizer.meta_gradient(PROBLEM, weights, TASK, steps=1, second_derivatives=True, rule=rule)
 
 
-@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid")
 def test_an_unroll_that_diverges_says_where():
     rule, rate = learned_optimizer.classical(optim.sgd), np.array(1e80)
     with pytest.raises(FloatingPointError, match=r"the outer loss is (inf|nan): the updates diverge, and .* ends before step 2"):
         learned_optimizer.meta_gradient(PROBLEM, rate, TASK, steps=4, second_derivatives=True, rule=rule)
 
 
-@pytest.mark.filterwarnings("ignore:divide", "ignore:invalid")
 def test_a_gradient_that_is_not_finite_although_the_loss_is():
     problem = tm.Bilevel(quadratics.inner, lambda phi, theta, task: np.sum(np.sqrt(np.abs(phi) * 0)), init=PROBLEM.init)
     with pytest.raises(FloatingPointError, match="the meta-gradient through 1 steps is not finite, although the outer loss is: 0"):

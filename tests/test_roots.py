@@ -178,7 +178,7 @@ def test_products_fail_as_loudly_as_the_jacobian(product):
         product(circle, 4.0, 3.0, 1.0, solver="qr")
     with pytest.warns(RuntimeWarning, match="solver='gmres' has not converged.*singular"):
         product(lambda y, x: np.stack([y[0] + y[1], y[0] + y[1]]) - x, np.zeros(2), np.zeros(2), np.array([1.0, 0.0]), solver="gmres")
-    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="not finite"):
+    with pytest.raises(FloatingPointError, match="not finite"):
         product(lambda y, x: np.abs(y) ** 0.5 - 0 * x, 0.0, 3.0, 1.0)
 
 
@@ -370,3 +370,12 @@ def test_a_product_with_zero_or_in_a_stiff_direction_knows_how_far_the_root_is(p
     for direction in (np.zeros(2), np.array([0.0, 1.0])):
         with pytest.warns(RuntimeWarning, match=r"the solution is about 5.0e\+00 away"):
             product(lambda y, x: stiffness * (y - x), np.array([5.0, 0.0]), np.zeros(2), direction, **settings)
+
+
+def test_a_condition_that_is_not_finite():
+    g, root = lambda y, x: np.log(y) - x, lambda y, x: y - np.sqrt(x)
+    for derivative in (lambda: implicit.root_jacobian(g, 0.0, 1.0), lambda: implicit.root_vjp(g, -1.0, 1.0, 1.0),
+                       lambda: implicit.root_jacobian(root, 0.0, 0.0), lambda: implicit.root_vjp(root, 0.0, 0.0, 1.0),
+                       lambda: tm.grad(implicit.solution(lambda y, x: y * np.inf - x, lambda x: 1.0))(1.0)):  # fmt: skip
+        with pytest.raises(FloatingPointError, match="g, or a derivative of it, is not finite at phi"):
+            derivative()

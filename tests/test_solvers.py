@@ -265,3 +265,15 @@ def test_a_factor_that_loses_most_digits_says_so(solver):
         assert solve(nearly, B, solver).status == "solved"
     with pytest.raises(np.linalg.LinAlgError, match=r"damping=2\.0e\+00"):
         solve(100 * nearly - 1.0 * np.eye(N), B, "cholesky")
+
+
+@pytest.mark.parametrize("solver", ["gmres", "minres"])
+def test_a_matrix_of_zeros_is_singular_and_that_is_all(solver):
+    with pytest.warns(RuntimeWarning, match="has not converged.*ill-conditioned or singular") as caught:
+        solve(np.zeros((2, 2)), np.ones(2), solver)
+    assert len(caught) == 1
+
+
+def test_the_advised_damping_of_a_matrix_of_zeros_is_positive():
+    with pytest.raises(np.linalg.LinAlgError, match=r"add damping=1\.0e-08"):
+        solve(np.zeros((2, 2)), np.ones(2), "cholesky")

@@ -89,7 +89,8 @@ def evolution_strategies(
     epsilon = directions(rng, (pairs, vector.size))
     shifts = np.concatenate([np.zeros((1, vector.size)), sigma * epsilon, -sigma * epsilon]).astype(vector.dtype)
     thetas = tree.map(lambda *rows: np.stack(rows), *(unravel(vector + shift) for shift in shifts))
-    values = _of_each(F)(thetas, task)
+    with np.errstate(all="ignore"):  # what isn't finite is told
+        values = _of_each(F)(thetas, task)
     if not np.all(np.isfinite(values)):
         raise FloatingPointError(f"{np.sum(~np.isfinite(values))} of the {len(values)} values of F are not finite: "
                                  f"sigma={sigma} shifts the weights too far, or F diverges where they are")  # fmt: skip

@@ -33,7 +33,7 @@ from .autodiff import grad, hvp, ravel, stop_gradient, tree, value_and_grad
 from .autodiff.derivatives import inner_product
 from .autodiff.reverse import sweep
 from .autodiff.tensor import Tensor, tensor
-from .bilevel import Bilevel, Info, MetaGradient, arrays_out, second_derivative_products
+from .bilevel import Bilevel, Info, MetaGradient, arrays_out, is_finite, second_derivative_products
 from .curvature import Hessian, inner_hessian
 from .machine import jit
 from .maml import adapt
@@ -117,27 +117,31 @@ def meta_gradient(
     1 x 1 Hessian, positive definite: eigenvalues from 4 to 4, condition number 1
     """
     method = Solver(solver, damping, iterations, tolerance, alpha)
-    phi = as_arrays(solve_inner(problem, theta, task) if phi is None else phi, "phi")
-    g = ravel(grad(problem.inner)(phi, theta, task))[0]
-    _check_finite(g)
-    # $$ H = \nabla^2_{\phi\phi} L(\phi^\star, \theta) $$
-    H = inner_hessian(problem, phi, theta, task) if method.needs_matrix else None
-    # $$ \frac{\partial f}{\partial \phi}, \qquad \frac{\partial f}{\partial \theta} $$
-    value, (f_phi, f_theta) = value_and_grad(problem.outer, argnums=(0, 1))(phi, theta, task)
-    # $$ H v = \frac{\partial f}{\partial \phi} $$
-    b, phi_tree = ravel(f_phi)
-    product = _product(problem, phi, theta, task)
-    attempt = method.attempt(product if H is None else H, b)
-    # $$ M^\top v = \frac{\partial}{\partial \theta} \langle \nabla_\phi L(\phi^\star, \theta), v \rangle $$
-    inner = lambda phi, theta: problem.inner(phi, theta, task)
-    (H_product, M_product), nodes = second_derivative_products(inner, phi, theta, phi_tree(attempt.v))
-    found = method.judge(attempt, ravel(H_product)[0], b)
-    products = found.hessian_products + (0 if H is None else b.size)
-    # $$ \frac{dF}{d\theta} = \frac{\partial f}{\partial \theta} - M^\top v $$
-    gradient = tree.map(lambda f_theta, product: f_theta - product, f_theta, M_product)
+    with np.errstate(all="ignore"):  # what isn't finite is told
+        phi = as_arrays(solve_inner(problem, theta, task) if phi is None else phi, "phi")
+        g = ravel(grad(problem.inner)(phi, theta, task))[0]
+        _check_finite(g)
+        # $$ H = \nabla^2_{\phi\phi} L(\phi^\star, \theta) $$
+        H = inner_hessian(problem, phi, theta, task) if method.needs_matrix else None
+        # $$ \frac{\partial f}{\partial \phi}, \qquad \frac{\partial f}{\partial \theta} $$
+        value, (f_phi, f_theta) = value_and_grad(problem.outer, argnums=(0, 1))(phi, theta, task)
+        # $$ H v = \frac{\partial f}{\partial \phi} $$
+        b, phi_tree = ravel(f_phi)
+        product = _product(problem, phi, theta, task)
+        attempt = method.attempt(product if H is None else H, b)
+        # $$ M^\top v = \frac{\partial}{\partial \theta} \langle \nabla_\phi L(\phi^\star, \theta), v \rangle $$
+        inner = lambda phi, theta: problem.inner(phi, theta, task)
+        (H_product, M_product), nodes = second_derivative_products(inner, phi, theta, phi_tree(attempt.v))
+        found = method.judge(attempt, ravel(H_product)[0], b)
+        products = found.hessian_products + (0 if H is None else b.size)
+        # $$ \frac{dF}{d\theta} = \frac{\partial f}{\partial \theta} - M^\top v $$
+        gradient = tree.map(lambda f_theta, product: f_theta - product, f_theta, M_product)
+        away = distance(method, H, product, g, found.v, b)
+    if not is_finite((value, gradient)):
+        raise FloatingPointError("the outer loss or the meta-gradient is not finite, though the inner gradient at phi is: a loss or a "
+                                 "derivative of it has overflowed, or isn't defined there")  # fmt: skip
 
     enters = lambda: _enters(problem, phi, theta, task)
-    away = distance(method, H, product, g, found.v, b)
     for warning in (too_far(away, ravel(phi)[0], "the inner gradient = 0"), found.advice, _saddle(H, found), _idle(gradient, enters)):
         if warning:
             warnings.warn(warning, RuntimeWarning, stacklevel=2)

@@ -45,6 +45,7 @@ class _Equations:
         self.phi, self.phi_tree = ravel(as_arrays(phi, "phi"))
         self.theta, self.theta_tree = ravel(as_arrays(theta, "theta"))
         self.residual = self(self.phi, self.theta)
+        _check_finite(self.residual)
         if self.residual.shape != self.phi.shape:
             raise ValueError(f"g has {self.residual.size} equations for {self.phi.size} unknowns: the theorem needs as many as unknowns")
 
@@ -67,6 +68,12 @@ class _Equations:
         for message in (too_far(distance, self.phi, "g(phi, theta) = 0"), found.advice if found else ""):
             if message:
                 warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
+def _check_finite(x: np.ndarray) -> None:
+    if not np.all(np.isfinite(x)):
+        raise FloatingPointError("g, or a derivative of it, is not finite at phi: the solver has diverged, or phi isn't where the "
+                                 "condition is defined")  # fmt: skip
 
 
 def too_far(distance: float, phi: np.ndarray, condition: str) -> str:
@@ -97,7 +104,7 @@ def root_jacobian(g: Condition, phi: Any, theta: Any) -> Any:
     The structure of phi outside and that of theta inside, with leaves of shape `phi.shape + theta.shape`.
 
     Warns (RuntimeWarning) if phi does not solve the condition. Raises ValueError if the number of equations is wrong, LinAlgError if
-    $\partial g / \partial \phi$ is singular, and FloatingPointError if it is not finite.
+    $\partial g / \partial \phi$ is singular, and FloatingPointError if it, or g, is not finite.
 
     Example
     -------
@@ -107,10 +114,12 @@ def root_jacobian(g: Condition, phi: Any, theta: Any) -> Any:
     >>> tm.implicit.root_jacobian(lambda y, x: x**2 + y**2 - 25, 4.0, 3.0)
     array(-0.75)
     """
-    equations = _Equations(g, phi, theta)
-    # $$ J \frac{d\phi^\star}{d\theta} = -N $$
-    J, N = jacobian(equations, argnums=(0, 1))(equations.phi, equations.theta)
-    equations.warn(float(np.linalg.norm(lu(J, equations.residual))))
+    with np.errstate(all="ignore"):  # what isn't finite is told
+        equations = _Equations(g, phi, theta)
+        # $$ J \frac{d\phi^\star}{d\theta} = -N $$
+        J, N = jacobian(equations, argnums=(0, 1))(equations.phi, equations.theta)
+        _check_finite(N)
+        equations.warn(float(np.linalg.norm(lu(J, equations.residual))))
     return _nest(-lu(J, N), phi, theta)
 
 
@@ -148,13 +157,15 @@ def root_jvp(g: Condition, phi: Any, theta: Any, theta_dot: Any, **settings: Any
     >>> tm.implicit.root_jvp(lambda y, x: x**2 + y**2 - 25, 4.0, 3.0, 1.0)
     array(-0.75)
     """
-    equations = _Equations(g, phi, theta)
-    solver = _solver(**settings)
-    # $$ J \dot\phi = -N \dot\theta $$
-    b = -jvp(lambda theta: equations(equations.phi, theta), (equations.theta,), (_vector(theta_dot, theta, "theta"),))[1]
-    J = equations.jacobian() if solver.needs_matrix else None
-    found = solver(jit(equations.forwards) if J is None else J, b)
-    equations.warn(distance(solver, J, equations.backwards, equations.residual, found.v, b), found)
+    with np.errstate(all="ignore"):  # what isn't finite is told
+        equations = _Equations(g, phi, theta)
+        solver = _solver(**settings)
+        # $$ J \dot\phi = -N \dot\theta $$
+        b = -jvp(lambda theta: equations(equations.phi, theta), (equations.theta,), (_vector(theta_dot, theta, "theta"),))[1]
+        J = equations.jacobian() if solver.needs_matrix else None
+        found = solver(jit(equations.forwards) if J is None else J, b)
+        away = distance(solver, J, equations.backwards, equations.residual, found.v, b)
+    equations.warn(away, found)
     return equations.phi_tree(found.v)
 
 
@@ -180,16 +191,19 @@ def root_vjp(g: Condition, phi: Any, theta: Any, phi_bar: Any, **settings: Any) 
     >>> round(float(tm.implicit.root_vjp(g, x, 1.0, 1.0, solver="neumann", alpha=1.0)), 6)
     -0.297474
     """
-    equations = _Equations(g, phi, theta)
-    solver = _solver(**settings)
-    # $$ J^\top u = \bar\phi $$
-    b = _vector(phi_bar, phi, "phi")
-    J = equations.jacobian() if solver.needs_matrix else None
-    found = solver(jit(equations.backwards) if J is None else J.T, b)
-    equations.warn(distance(solver, J, equations.backwards, equations.residual, found.v, b), found)
-    # $$ \bar\theta = -N^\top u $$
-    _, pullback = vjp(lambda theta: equations(equations.phi, theta), equations.theta)
-    return equations.theta_tree(-pullback(found.v)[0])
+    with np.errstate(all="ignore"):  # what isn't finite is told
+        equations = _Equations(g, phi, theta)
+        solver = _solver(**settings)
+        # $$ J^\top u = \bar\phi $$
+        b = _vector(phi_bar, phi, "phi")
+        J = equations.jacobian() if solver.needs_matrix else None
+        found = solver(jit(equations.backwards) if J is None else J.T, b)
+        equations.warn(distance(solver, J, equations.backwards, equations.residual, found.v, b), found)
+        # $$ \bar\theta = -N^\top u $$
+        _, pullback = vjp(lambda theta: equations(equations.phi, theta), equations.theta)
+        theta_bar = -pullback(found.v)[0]
+        _check_finite(theta_bar)
+    return equations.theta_tree(theta_bar)
 
 
 def _solver(*, solver: str = "lu", **settings: Any) -> Solver:
@@ -322,6 +336,7 @@ def _on_top(x: Any) -> Tensor:
 
 
 def _check(J: np.ndarray, residual: np.ndarray, phi: np.ndarray) -> None:
+    _check_finite(residual)
     warning = too_far(float(np.linalg.norm(lu(J, residual))), phi, "g(phi, ...) = 0")
     if warning:
         warnings.warn(warning, RuntimeWarning, stacklevel=2)
