@@ -38,6 +38,21 @@ def test_the_same_learning_rate_in_many_forms():
     assert all(relative_error(result, results[0]) < 1e-14 for result in results)
 
 
+@EACH_WAY
+def test_learning_rates_that_are_whole_numbers(way):
+    exact = maml.meta_gradient(QUADRATIC, THETA, TASK, steps=2, lr=1.0, **way).grad
+    for lr in (1, np.int64(1), np.ones(N, int), maml.PerStep([1, 1]), maml.PerStep(np.ones(2, int)), lambda theta: np.ones(N, int)):
+        assert relative_error(maml.meta_gradient(QUADRATIC, THETA, TASK, steps=2, lr=lr, **way).grad, exact) < 1e-14
+
+
+@EACH_WAY
+def test_a_meta_gradient_can_be_differentiated(way):
+    """phi = (1 - 2 alpha)^K theta is linear in theta, so F is 0.5 s phi^2, and its second derivative s (1 - 2 alpha)^2K."""
+    problem = tm.Bilevel(lambda phi, theta, task: np.sum(phi**2), lambda phi, theta, task: 1.5 * np.sum(phi**2))
+    second = tm.jacobian(lambda theta: maml.meta_gradient(problem, theta, None, steps=3, lr=0.25, **way).grad)(np.ones(2))
+    np.testing.assert_allclose(second, 3 * 0.5**6 * np.eye(2), rtol=1e-14, atol=1e-16)
+
+
 def test_a_container_of_learning_rates():
     problem = tm.Bilevel(
         lambda phi, theta, task: phi["a"] ** 2 + np.sum(phi["b"][0] ** 2), lambda phi, theta, task: phi["a"] + np.sum(phi["b"][0])
