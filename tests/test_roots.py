@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import tinymeta as tm
-from tinymeta import implicit
+from tinymeta import implicit, roots
+from tinymeta.solvers import lu
 from tinymeta.tasks import quadratics
 
 
@@ -379,3 +380,24 @@ def test_a_condition_that_is_not_finite():
                        lambda: tm.grad(implicit.solution(lambda y, x: y * np.inf - x, lambda x: 1.0))(1.0)):  # fmt: skip
         with pytest.raises(FloatingPointError, match="g, or a derivative of it, is not finite at phi"):
             derivative()
+
+
+# ## J and its transpose, exchanged on purpose
+EXCHANGED = {
+    "jacobian": (lambda g, x, b: implicit.root_jacobian(g, x, PARAMETERS)["u"] @ b, False, roots, "lu", lambda J, b: lu(J.T, b)),
+    "jvp": (lambda g, x, b: implicit.root_jvp(g, x, PARAMETERS, {"W": 0 * FIXED_W, "u": b}, solver="gmres"), False,
+            roots._Equations, "forwards", roots._Equations.backwards),
+    "vjp": (lambda g, x, b: implicit.root_vjp(g, x, PARAMETERS, b, solver="gmres")["u"], True,
+            roots._Equations, "backwards", roots._Equations.forwards),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("product, transposed, where, name, broken", EXCHANGED.values(), ids=EXCHANGED.keys())
+def test_the_closed_form_catches_the_transpose(monkeypatch, product, transposed, where, name, broken):
+    x, b, g = iterate(PARAMETERS), np.arange(5.0), implicit.fixed_point(tanh_map)
+    D = np.diag(1 - x**2)
+    J = np.linalg.solve(np.eye(5) - D @ FIXED_W, D)
+    truth = (J.T if transposed else J) @ b
+    assert relative_error(product(g, x, b), truth) < 1e-10
+    monkeypatch.setattr(where, name, broken)
+    assert relative_error(product(g, x, b), truth) > 1e-2
