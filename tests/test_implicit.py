@@ -486,3 +486,13 @@ def test_what_overflows_is_told_in_the_librarys_own_words(solver):
     steep = lambda phi, theta, task: np.sum(phi) + np.exp(1e3 * np.sum(np.abs(theta)))
     with pytest.raises(FloatingPointError, match="the outer loss or the meta-gradient is not finite, though the inner gradient at phi is"):
         implicit.meta_gradient(tm.Bilevel(quadratics.inner, steep), THETA, TASK, phi=np.linalg.solve(TASK.A, TASK.b), solver=solver)
+
+
+@pytest.mark.parametrize("name, broken", [
+    ("stop_gradient", lambda x: x),  # the graph of the adaptation is kept
+    ("conjugate_gradients", lambda product, b, iterations, f=implicit.conjugate_gradients: f(product, b, 1)),
+])  # fmt: skip
+def test_an_objective_that_is_broken_on_purpose_is_caught(monkeypatch, name, broken):
+    monkeypatch.setattr(implicit, name, broken)
+    with pytest.raises(AssertionError):
+        test_the_objective_with_all_its_conjugate_gradients_at_the_end_of_the_adaptation()
