@@ -192,6 +192,16 @@ def test_an_estimator_that_raises_is_a_row_that_says_why():
     assert "typing error" not in rows.gradients and "typing error" not in rows.truths
 
 
+def test_what_is_no_meta_gradient_is_a_row_that_says_why():
+    result = MAML(QUADRATIC, THETA, TASK)
+    wrong = {"value": (result.value, "TypeError: an estimator returns a MetaGradient, not ndarray"),
+             "part": (result._replace(grad=result.grad[:2]), "the shapes {'theta': (2,)}, to be those of theta, {'theta': (6,)}"),
+             "in a list": (result._replace(grad=[result.grad]), "the shapes {'theta[0]': (6,)}, to be those of theta"),
+             "losses": (result._replace(value=np.ones(3)), "ValueError: the value has shape (3,), to be a scalar")}  # fmt: skip
+    rows = tm.compare(QUADRATIC, THETA, TASK, {"MAML": MAML} | {name: lambda *_, x=x: x for name, (x, _) in wrong.items()})
+    assert rows["MAML"].error < 1e-14 and all(why in rows[name].failure for name, (_, why) in wrong.items())
+
+
 def test_a_warning_is_told_once_below_the_table():
     def estimator(problem, theta, task):
         warnings.warn("phi is\nfar away", RuntimeWarning, stacklevel=2)

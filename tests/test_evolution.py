@@ -126,7 +126,14 @@ def test_options_that_make_no_sense(sigma, pairs, message):
     assert message in str(caught.value)
 
 
-@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid")
 def test_values_that_are_not_finite():
     with pytest.raises(FloatingPointError, match=r"of the 7 values of F are not finite: sigma=1000\.0 shifts the weights too far"):
         estimate(1e3, 3, f=lambda theta, task: np.sum(np.exp(theta)))
+
+
+def test_a_whole_number_is_a_float_and_integers_in_an_array_have_no_derivative():
+    whole, theta = (evolution_strategies(lambda t, task: t**2, theta, None, np.random.default_rng(0), sigma=0.1, pairs=50)
+                    for theta in (2, 2.0))  # fmt: skip
+    assert whole.grad == theta.grad != 0
+    with pytest.raises(TypeError, match=r"with respect to theta\['w'\]: it is int64\[2\], and only floats have derivatives"):
+        evolution_strategies(lambda t, task: np.sum(t["w"]), {"w": np.array([1, 2])}, None, np.random.default_rng(0), sigma=0.1, pairs=1)

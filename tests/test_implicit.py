@@ -390,7 +390,7 @@ def test_what_is_not_finite(solver):
     with pytest.raises(FloatingPointError, match="the right-hand side of H v = b is not finite"):
         implicit.meta_gradient(tm.Bilevel(problem.inner, lambda phi, theta, task: np.inf * np.sum(phi)), THETA, TASK, solver=solver)
     sharp = tm.Bilevel(lambda phi, theta, task: np.sum(np.abs(phi - theta) ** 1.5), lambda phi, theta, task: np.sum(phi))
-    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match=r"not finite.*overflowed"):
+    with pytest.raises(FloatingPointError, match=r"not finite.*overflowed"):
         implicit.meta_gradient(sharp, np.zeros(2), None, phi=np.zeros(2), solver=solver)
 
 
@@ -456,3 +456,43 @@ def test_the_objective_with_all_its_conjugate_gradients_at_the_end_of_the_adapta
     problem = implicit.proximal(QUADRATIC, 2.0)
     gradient = tm.grad(implicit.objective(problem, steps=200, lr=0.4, iterations=N))(THETA, TASK)
     assert relative_error(gradient, implicit.meta_gradient(problem, THETA, TASK).grad) < 1e-11
+
+
+# ## What products alone can tell
+@pytest.mark.parametrize("solver", MATRIX_FREE)
+def test_a_point_that_is_not_stationary_warns_whatever_the_outer_gradient(solver):
+    """H = 3 I, of which neither an outer gradient of 0 nor one in a stiff direction knows how far phi is."""
+    problem = implicit.proximal(tm.Bilevel(lambda phi, theta, task: np.sum((phi - 3) ** 2), lambda phi, theta, task: np.sum(theta**2)), 1.0)
+    with pytest.warns(RuntimeWarning, match=r"phi does not solve the inner gradient = 0: the solution is about 1.4e\+02 away"):
+        result = implicit.meta_gradient(problem, np.ones(2), None, phi=np.array([100.0, 100.0]), solver=solver)
+    np.testing.assert_allclose(result.info["distance"], np.sqrt(2) * (100 - 7 / 3), rtol=1e-12)
+    curvatures = np.array([1.0, 1e6])
+    stiff = tm.Bilevel(lambda phi, theta, task: 0.5 * np.sum(curvatures * (phi - theta) ** 2), lambda phi, theta, task: phi[1])
+    with pytest.warns(RuntimeWarning, match=r"the solution is about 5.0e\+00 away"):
+        implicit.meta_gradient(stiff, np.zeros(2), None, phi=np.array([5.0, 0.0]), solver=solver, iterations=2)
+
+
+def test_the_identity_sees_a_saddle_in_the_direction_it_takes():
+    with pytest.warns(RuntimeWarning, match="indefinite: phi is a saddle point or a maximum"):
+        tilted = tm.Bilevel(SADDLE.inner, lambda phi, theta, task: phi[0] + 2 * phi[1])
+        implicit.meta_gradient(tilted, 3.0, None, phi=np.array([3.0, 3.0]), solver="identity")
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "cg"])
+def test_what_overflows_is_told_in_the_librarys_own_words(solver):
+    quartic = tm.Bilevel(lambda phi, theta, task: np.sum((phi - theta) ** 4), lambda phi, theta, task: np.sum(phi))
+    with pytest.raises(FloatingPointError, match="the inner gradient at phi is not finite"):
+        implicit.meta_gradient(quartic, THETA, None, phi=np.full(N, 1e200), solver=solver)
+    steep = lambda phi, theta, task: np.sum(phi) + np.exp(1e3 * np.sum(np.abs(theta)))
+    with pytest.raises(FloatingPointError, match="the outer loss or the meta-gradient is not finite, though the inner gradient at phi is"):
+        implicit.meta_gradient(tm.Bilevel(quadratics.inner, steep), THETA, TASK, phi=np.linalg.solve(TASK.A, TASK.b), solver=solver)
+
+
+@pytest.mark.parametrize("name, broken", [
+    ("stop_gradient", lambda x: x),  # the graph of the adaptation is kept
+    ("conjugate_gradients", lambda product, b, iterations, f=implicit.conjugate_gradients: f(product, b, 1)),
+])  # fmt: skip
+def test_an_objective_that_is_broken_on_purpose_is_caught(monkeypatch, name, broken):
+    monkeypatch.setattr(implicit, name, broken)
+    with pytest.raises(AssertionError):
+        test_the_objective_with_all_its_conjugate_gradients_at_the_end_of_the_adaptation()

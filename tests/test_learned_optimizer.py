@@ -474,14 +474,12 @@ def test_an_embedding_of_another_size():
         learned_optimizer.meta_gradient(PROBLEM, weights, TASK, steps=1, second_derivatives=True, rule=rule)
 
 
-@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid")
 def test_an_unroll_that_diverges_says_where():
     rule, rate = learned_optimizer.classical(optim.sgd), np.array(1e80)
     with pytest.raises(FloatingPointError, match=r"the outer loss is (inf|nan): the updates diverge, and .* ends before step 2"):
         learned_optimizer.meta_gradient(PROBLEM, rate, TASK, steps=4, second_derivatives=True, rule=rule)
 
 
-@pytest.mark.filterwarnings("ignore:divide", "ignore:invalid")
 def test_a_gradient_that_is_not_finite_although_the_loss_is():
     problem = tm.Bilevel(quadratics.inner, lambda phi, theta, task: np.sum(np.sqrt(np.abs(phi) * 0)), init=PROBLEM.init)
     with pytest.raises(FloatingPointError, match="the meta-gradient through 1 steps is not finite, although the outer loss is: 0"):
@@ -507,3 +505,12 @@ def test_a_short_training_on_the_machine(name, options):
     unseen = draw(np.random.default_rng(1), 64)
     mean = lambda theta: np.mean(tm.vmap(F, (None, 0))(theta, unseen))
     assert mean(trained.theta) < 0.7 * mean(weights)
+
+
+def test_a_start_with_a_whole_number_and_one_of_integers():
+    loss = lambda phi, theta, task: (phi["a"] - 0.5) ** 2 + np.sum(phi["b"] ** 2)
+    problem = lambda a: tm.Bilevel(loss, loss, init=lambda theta, task: {"a": a, "b": np.ones(2)})
+    run = lambda a: learned_optimizer.meta_gradient(problem(a), WEIGHTS, None, steps=3, second_derivatives=True)
+    assert run(1).phi["a"] == run(1.0).phi["a"] != 1 and relative_error(run(1).grad, run(1.0).grad) == 0
+    with pytest.raises(TypeError, match=r"with respect to phi\['a'\]: it is int64\[\], and only floats have derivatives"):
+        run(np.array(1))

@@ -25,7 +25,7 @@ from inner_loops import (
 )
 
 import tinymeta as tm
-from tinymeta import maml, optim
+from tinymeta import bilevel, maml, optim
 from tinymeta.autodiff.check import approximate_gradient
 from tinymeta.tasks import quadratics
 
@@ -36,6 +36,21 @@ def test_the_same_learning_rate_in_many_forms():
              maml.PerStep(np.full((3, N), ALPHA)), lambda theta: maml.PerStep([ALPHA, np.full(N, ALPHA), ALPHA])]  # fmt: skip
     results = [maml.meta_gradient(QUADRATIC, THETA, TASK, steps=3, lr=lr, **way).grad for lr in forms for way in WAYS.values()]
     assert all(relative_error(result, results[0]) < 1e-14 for result in results)
+
+
+@EACH_WAY
+def test_learning_rates_that_are_whole_numbers(way):
+    exact = maml.meta_gradient(QUADRATIC, THETA, TASK, steps=2, lr=1.0, **way).grad
+    for lr in (1, np.int64(1), np.ones(N, int), maml.PerStep([1, 1]), maml.PerStep(np.ones(2, int)), lambda theta: np.ones(N, int)):
+        assert relative_error(maml.meta_gradient(QUADRATIC, THETA, TASK, steps=2, lr=lr, **way).grad, exact) < 1e-14
+
+
+@EACH_WAY
+def test_a_meta_gradient_can_be_differentiated(way):
+    """phi = (1 - 2 alpha)^K theta is linear in theta, so F is 0.5 s phi^2, and its second derivative s (1 - 2 alpha)^2K."""
+    problem = tm.Bilevel(lambda phi, theta, task: np.sum(phi**2), lambda phi, theta, task: 1.5 * np.sum(phi**2))
+    second = tm.jacobian(lambda theta: maml.meta_gradient(problem, theta, None, steps=3, lr=0.25, **way).grad)(np.ones(2))
+    np.testing.assert_allclose(second, 3 * 0.5**6 * np.eye(2), rtol=1e-14, atol=1e-16)
 
 
 def test_a_container_of_learning_rates():
@@ -282,3 +297,34 @@ def test_reptile_for_training(update):
         value, gradient = make(F)(THETA, TASK)
         np.testing.assert_allclose(gradient, expected.grad, rtol=1e-12)
         np.testing.assert_allclose(value, expected.value, rtol=1e-12)
+
+
+# ## Each variant against its closed form, and broken on purpose
+RATED = {"phi": THETA, "alpha": np.array(ALPHA)}
+RATED_PROBLEM = tm.Bilevel(quadratics.inner, quadratics.outer, init=lambda theta, task: theta["phi"])
+PRODUCT = tm.Bilevel(*2 * [lambda phi, theta, task: 0.5 * (phi["body"] * phi["head"] - 1) ** 2]).adapting({"body": False, "head": True})
+AT = functools.partial(maml.meta_gradient, QUADRATIC, THETA, TASK, lr=ALPHA)
+VARIANTS = {
+    "a truncation that is one step too late": (
+        lambda: maml.meta_gradient(RATED_PROBLEM, RATED, TASK, steps=4, lr=lambda theta: theta["alpha"], truncate=2).grad["alpha"],
+        -2 * outer_gradient(adapted(4)) @ TASK.A @ power(3) @ E0,  # each of the last two steps moves by -A (I - alpha A)^3 e_0
+        maml.InnerLoop, "first", property(lambda loop: loop.steps - loop.truncate + 1)),
+    "first order that keeps the second": (
+        lambda: AT(steps=4, order=1).grad, outer_gradient(adapted(4)), maml, "stop_gradient", lambda x: x),
+    "weights that are one step too early": (
+        lambda: AT(steps=3, weights=[0.1, 0.0, 0.7]).grad, 0.1 * power(1) @ outer_gradient(adapted(1)) + 0.7 * power(3)
+        @ outer_gradient(adapted(3)), maml.InnerLoop, "weight", lambda loop, t: float(loop.weights[t]) if t < 3 else 0.0),
+    "Reptile that stops a step before the end": (
+        lambda: maml.reptile(QUADRATIC, THETA, TASK, steps=4, lr=ALPHA).grad, THETA - adapted(4),
+        maml, "adapt", lambda *args, steps, adapt=maml.adapt, **options: adapt(*args, steps=steps - 1, **options)),
+    "ANIL whose body is not learned": (  # head 3 - 0.125 * 2 * (2 * 3 - 1) = 1.75, residual (1 - 0.125 b^2) (b h - 1) = 2.5
+        lambda: maml.meta_gradient(PRODUCT, {"body": 2.0, "head": 3.0}, None, steps=1, lr=0.125).grad, {"body": -2.5, "head": 2.5},
+        bilevel, "merged", lambda part, whole, merged=bilevel.merged: merged(part, stop(whole))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("gradient, truth, where, name, broken", VARIANTS.values(), ids=VARIANTS.keys())
+def test_the_closed_form_catches_a_variant_that_is_broken_on_purpose(monkeypatch, gradient, truth, where, name, broken):
+    assert relative_error(gradient(), truth) < 1e-12
+    monkeypatch.setattr(where, name, broken)
+    assert relative_error(gradient(), truth) > 1e-3

@@ -93,3 +93,39 @@ def test_float32_stays_float32(method):
     phi = implicit.solve_inner(QUADRATIC, THETA.astype(np.float32), tm.tree.map(np.float32, TASK), method=method, lr=lr)
     truth = np.linalg.solve(TASK.A, TASK.b)
     assert phi.dtype == np.float32 and np.linalg.norm(phi - truth) < 1e-3 * np.linalg.norm(truth)
+
+
+def test_a_start_of_whole_numbers():
+    problem = tm.Bilevel(lambda phi, theta, task: (phi["a"] - 0.5) ** 2 + np.sum((phi["b"] - 1) ** 2), None)
+    np.testing.assert_allclose(implicit.solve_inner(problem, {"a": 1, "b": np.zeros(2)}, None)["a"], 0.5, rtol=1e-14)
+    with pytest.raises(TypeError, match=r"with respect to phi\['b'\]: it is bool\[2\], and only floats have derivatives"):
+        implicit.solve_inner(problem, {"a": 1, "b": np.array([True, False])}, None)
+
+
+# ## No minimum
+def test_a_maximum_is_not_what_it_finds():
+    hill = tm.Bilevel(lambda phi, theta, task: -np.sum(phi**2), None)
+    for start, message in ((np.ones(2), "no stationary point"), (np.zeros(2), r"a maximum of the.*\(smallest curvature -2.0e\+00\)")):
+        with pytest.raises(RuntimeError, match=message):
+            implicit.solve_inner(hill, start, None)
+    assert implicit.solve_inner(hill, np.zeros(2), None, iterations=1).tolist() == [0, 0]  # as it is
+
+
+def test_a_quadratic_without_a_strict_minimum():
+    for curvature, message in ((-1.0, "saddle point or a maximum"), (0.0, r"has no minimum, or many: choose another.*or pass phi=$")):
+        saddle = tm.Bilevel(lambda phi, theta, task, c=curvature: phi[0] ** 2 + c * phi[1] ** 2, None)
+        with pytest.raises(RuntimeError, match=message):
+            implicit.solve_inner(saddle, np.ones(2), None, method="quadratic")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_start_where_the_loss_is_not_finite(method):
+    for start in (np.nan, 1e200):
+        with pytest.raises(FloatingPointError, match="the inner loss or its gradient is not finite where the adaptation starts"):
+            implicit.solve_inner(QUADRATIC, start * np.ones(N), TASK, method=method, lr=1.0 if method == "gradient descent" else None)
+
+
+@pytest.mark.parametrize("iterations", [0, -1, 2.0])
+def test_iterations_that_make_no_sense(iterations):
+    with pytest.raises(ValueError, match=rf"iterations={iterations}: an integer, 1 or more, or None"):
+        implicit.solve_inner(QUADRATIC, THETA, TASK, iterations=iterations)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import tinymeta as tm
-from tinymeta import implicit
+from tinymeta import implicit, roots
+from tinymeta.solvers import lu
 from tinymeta.tasks import quadratics
 
 
@@ -178,7 +179,7 @@ def test_products_fail_as_loudly_as_the_jacobian(product):
         product(circle, 4.0, 3.0, 1.0, solver="qr")
     with pytest.warns(RuntimeWarning, match="solver='gmres' has not converged.*singular"):
         product(lambda y, x: np.stack([y[0] + y[1], y[0] + y[1]]) - x, np.zeros(2), np.zeros(2), np.array([1.0, 0.0]), solver="gmres")
-    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="not finite"):
+    with pytest.raises(FloatingPointError, match="not finite"):
         product(lambda y, x: np.abs(y) ** 0.5 - 0 * x, 0.0, 3.0, 1.0)
 
 
@@ -342,3 +343,61 @@ def test_a_meta_gradient_is_the_gradient_of_a_solution():
     assert relative_error(tm.grad(F)(theta), implicit.meta_gradient(problem, theta, task).grad) < 1e-12
     K = 2 * np.linalg.inv(task.A + 2 * np.eye(4))
     assert relative_error(tm.hessian(F)(theta), K.T @ task.C @ K) < 1e-12
+
+
+# ### Whole numbers
+@pytest.mark.parametrize("derivative", [
+    implicit.root_jacobian, lambda *args: implicit.root_jvp(*args, 1.0), lambda *args: implicit.root_vjp(*args, 1.0),
+], ids=["jacobian", "jvp", "vjp"])  # fmt: skip
+@pytest.mark.parametrize("phi, theta, name", [(np.array(4), 3.0, "phi"), (4.0, np.int64(3), "theta")])
+def test_integers_in_arrays_have_no_derivative(derivative, phi, theta, name):
+    circle = lambda y, x: x**2 + y**2 - 25
+    with pytest.raises(TypeError, match=rf"with respect to {name}: it is int64\[\], and only floats have derivatives"):
+        derivative(circle, phi, theta)
+    assert derivative(circle, 4, 3) == -0.75
+
+
+def test_a_solver_that_returns_whole_numbers():
+    """y = 2x is one, here; what it moves by is none."""
+    double = implicit.solution(lambda y, x: y - 2 * x, lambda x: np.rint(2 * x).astype(int))
+    assert tm.jacobian(double)(np.array([1.0, 2.0])).tolist() == [[2, 0], [0, 2]]
+    assert tm.jit(tm.grad(lambda x: double(x) ** 2))(3.0) == 24
+
+
+@pytest.mark.parametrize("product", [implicit.root_jvp, implicit.root_vjp])
+@pytest.mark.parametrize("settings", [{}, {"solver": "gmres"}], ids=["lu", "gmres"])
+def test_a_product_with_zero_or_in_a_stiff_direction_knows_how_far_the_root_is(product, settings):
+    stiffness = np.array([1.0, 1e6])
+    for direction in (np.zeros(2), np.array([0.0, 1.0])):
+        with pytest.warns(RuntimeWarning, match=r"the solution is about 5.0e\+00 away"):
+            product(lambda y, x: stiffness * (y - x), np.array([5.0, 0.0]), np.zeros(2), direction, **settings)
+
+
+def test_a_condition_that_is_not_finite():
+    g, root = lambda y, x: np.log(y) - x, lambda y, x: y - np.sqrt(x)
+    for derivative in (lambda: implicit.root_jacobian(g, 0.0, 1.0), lambda: implicit.root_vjp(g, -1.0, 1.0, 1.0),
+                       lambda: implicit.root_jacobian(root, 0.0, 0.0), lambda: implicit.root_vjp(root, 0.0, 0.0, 1.0),
+                       lambda: tm.grad(implicit.solution(lambda y, x: y * np.inf - x, lambda x: 1.0))(1.0)):  # fmt: skip
+        with pytest.raises(FloatingPointError, match="g, or a derivative of it, is not finite at phi"):
+            derivative()
+
+
+# ## J and its transpose, exchanged on purpose
+EXCHANGED = {
+    "jacobian": (lambda g, x, b: implicit.root_jacobian(g, x, PARAMETERS)["u"] @ b, False, roots, "lu", lambda J, b: lu(J.T, b)),
+    "jvp": (lambda g, x, b: implicit.root_jvp(g, x, PARAMETERS, {"W": 0 * FIXED_W, "u": b}, solver="gmres"), False,
+            roots._Equations, "forwards", roots._Equations.backwards),
+    "vjp": (lambda g, x, b: implicit.root_vjp(g, x, PARAMETERS, b, solver="gmres")["u"], True,
+            roots._Equations, "backwards", roots._Equations.forwards),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("product, transposed, where, name, broken", EXCHANGED.values(), ids=EXCHANGED.keys())
+def test_the_closed_form_catches_the_transpose(monkeypatch, product, transposed, where, name, broken):
+    x, b, g = iterate(PARAMETERS), np.arange(5.0), implicit.fixed_point(tanh_map)
+    D = np.diag(1 - x**2)
+    J = np.linalg.solve(np.eye(5) - D @ FIXED_W, D)
+    truth = (J.T if transposed else J) @ b
+    assert relative_error(product(g, x, b), truth) < 1e-10
+    monkeypatch.setattr(where, name, broken)
+    assert relative_error(product(g, x, b), truth) > 1e-2

@@ -1,6 +1,7 @@
 """H v = b, seven ways: closed forms, what each needs of H, and what it says when it doesn't get it."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -265,3 +266,41 @@ def test_a_factor_that_loses_most_digits_says_so(solver):
         assert solve(nearly, B, solver).status == "solved"
     with pytest.raises(np.linalg.LinAlgError, match=r"damping=2\.0e\+00"):
         solve(100 * nearly - 1.0 * np.eye(N), B, "cholesky")
+
+
+@pytest.mark.parametrize("solver", ["gmres", "minres"])
+def test_a_matrix_of_zeros_is_singular_and_that_is_all(solver):
+    with pytest.warns(RuntimeWarning, match="has not converged.*ill-conditioned or singular") as caught:
+        solve(np.zeros((2, 2)), np.ones(2), solver)
+    assert len(caught) == 1
+
+
+def test_the_advised_damping_of_a_matrix_of_zeros_is_positive():
+    with pytest.raises(np.linalg.LinAlgError, match=r"add damping=1\.0e-08"):
+        solve(np.zeros((2, 2)), np.ones(2), "cholesky")
+
+
+# ## Broken on purpose
+def forgetful(**settings):
+    """A solver that forgets a setting."""
+    return lambda self, H, b, attempt=Solver.attempt: attempt(replace(self, **settings), H, b)
+
+
+BROKEN = {
+    "LU of another matrix": ("lu", {}, "FACTORISE", {"lu": lambda H, b: solvers.lu(np.triu(H), b)}),
+    "MINRES that stops": ("minres", {}, "_minres", lambda *args, f=solvers._minres: f(*args[:3], 2)),
+    "GMRES that stops": ("gmres", {}, "_gmres", lambda *args, f=solvers._gmres: f(*args[:3], 2)),
+    "Neumann without its first term": ("neumann", {"alpha": 1.0}, "_neumann", lambda *args, f=solvers._neumann: (f(*args)[0] - args[1], 0)),
+    "the identity without alpha": ("identity", {"alpha": 0.5}, "Solver.attempt", forgetful(alpha=None)),
+} | {f"{name} without damping": (name, {"damping": 0.5}, "Solver.attempt", forgetful(damping=0.0))
+     for name in ("cholesky", "lu", "cg", "minres", "gmres", "neumann")}  # fmt: skip
+
+
+@pytest.mark.parametrize("solver, settings, name, broken", BROKEN.values(), ids=BROKEN.keys())
+def test_the_closed_form_catches_a_solver_that_is_broken_on_purpose(monkeypatch, solver, settings, name, broken):
+    damped = POSITIVE + settings.get("damping", 0.0) * np.eye(N)
+    truth = settings["alpha"] * B if solver == "identity" else np.linalg.solve(damped, B)
+    error = lambda: relative_error(Solver(solver, **settings).attempt(POSITIVE.__matmul__, B).v, truth)
+    assert error() < 1e-10
+    monkeypatch.setattr(f"tinymeta.solvers.{name}", broken)
+    assert error() > 1e-3

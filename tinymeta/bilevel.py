@@ -29,6 +29,7 @@ from .autodiff import Tensor, grad, stop_gradient, tree
 from .autodiff.blocks import Block, run
 from .autodiff.derivatives import inner_product
 from .autodiff.reverse import between
+from .autodiff.tensor import describe
 
 Loss = Callable[[Any, Any, Any], Any]
 
@@ -124,6 +125,25 @@ class MetaGradient(NamedTuple):
     """the adapted parameters"""
     info: Info
     """what tells whether to believe it"""
+
+
+# Where leaves are put into one vector and taken out again, each gets its own dtype back: an integer would be rounded, and never move.
+def floats(x: Any, name: str) -> Any:
+    """What a derivative is taken with respect to, as `grad` takes it: 3 means 3.0, and an array that isn't of floats is a TypeError.
+
+    >>> floats({"w": 3}, "phi")
+    {'w': 3.0}
+    """
+
+    def checked(leaf: Any, name: str) -> Any:
+        leaf = float(leaf) if type(leaf) is int else leaf
+        if (leaf if type(leaf) is Tensor else np.asarray(leaf)).dtype.kind not in "fc":
+            raise TypeError(f"can't differentiate with respect to {name}: it is {describe(leaf)}, and only floats have derivatives; "
+                            "convert it with .astype(float)")  # fmt: skip
+        return leaf
+
+    leaves, structure = tree.flatten(x)
+    return tree.unflatten(structure, [checked(leaf, name) for leaf, name in zip(leaves, tree.names(x, name), strict=True)])
 
 
 def arrays_out(result: MetaGradient) -> MetaGradient:

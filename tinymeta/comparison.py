@@ -221,7 +221,7 @@ class Run(NamedTuple):
 def _run(estimator: Estimator, problem: Bilevel, theta: Any, task: Any) -> Run:
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
-        result = estimator(problem, theta, task)
+        result = _checked(estimator(problem, theta, task), theta)
     seconds = []
     for _ in range(RUNS):
         begun = time.perf_counter()
@@ -229,6 +229,18 @@ def _run(estimator: Estimator, problem: Bilevel, theta: Any, task: Any) -> Run:
         seconds.append(time.perf_counter() - begun)
     told = tuple(dict.fromkeys(" ".join(str(warning.message).split()) for warning in heard))
     return Run(result, told, float(np.median(seconds)), lambda theta: estimator(problem, theta, task).value)
+
+
+def _checked(result: Any, theta: Any) -> MetaGradient:
+    """What an estimator returned, if it is a scalar with a gradient that is built like theta."""
+    if not isinstance(result, MetaGradient):
+        raise TypeError(f"an estimator returns a MetaGradient, not {type(result).__name__}")
+    shapes = [{name: np.shape(leaf) for name, leaf in zip(tree.names(x, "theta"), tree.flatten(x)[0], strict=True)}
+              for x in (result.grad, theta)]  # fmt: skip
+    if shapes[0] != shapes[1] or np.shape(result.value) != ():
+        raise ValueError(f"the value has shape {np.shape(result.value)}, to be a scalar, and its gradient the shapes {shapes[0]}, to be "
+                         f"those of theta, {shapes[1]}")  # fmt: skip
+    return result
 
 
 def _row(name: str, run: Run, truth: Any, method: str, exact: Any) -> Row:

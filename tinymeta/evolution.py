@@ -40,7 +40,7 @@ from typing import Any
 import numpy as np
 
 from .autodiff import ravel, tree, vmap
-from .bilevel import Info, MetaGradient
+from .bilevel import Info, MetaGradient, floats
 from .machine import jit
 
 
@@ -71,7 +71,8 @@ def evolution_strategies(
     MetaGradient (value, grad, phi, info): value is F(theta), phi is None. info has `standard_error`, a tree like theta: of each number of
     grad, estimated from the spread between the pairs (NaN for a single pair), and `evaluations`, the number of values of F.
 
-    Raises ValueError for sigma or pairs that make no sense, FloatingPointError if a value is not finite.
+    Raises ValueError for sigma or pairs that make no sense, TypeError if theta is not made of floats, FloatingPointError if a value is not
+    finite.
 
     Example
     -------
@@ -84,11 +85,12 @@ def evolution_strategies(
         raise ValueError(f"sigma={sigma!r}: how far the weights are shifted is a number above 0")
     if not isinstance(pairs, (int, np.integer)) or pairs < 1:
         raise ValueError(f"pairs={pairs!r}: the number of directions is an integer, 1 or more")
-    vector, unravel = ravel(theta)
+    vector, unravel = ravel(floats(theta, "theta"))
     epsilon = directions(rng, (pairs, vector.size))
     shifts = np.concatenate([np.zeros((1, vector.size)), sigma * epsilon, -sigma * epsilon]).astype(vector.dtype)
     thetas = tree.map(lambda *rows: np.stack(rows), *(unravel(vector + shift) for shift in shifts))
-    values = _of_each(F)(thetas, task)
+    with np.errstate(all="ignore"):  # what isn't finite is told
+        values = _of_each(F)(thetas, task)
     if not np.all(np.isfinite(values)):
         raise FloatingPointError(f"{np.sum(~np.isfinite(values))} of the {len(values)} values of F are not finite: "
                                  f"sigma={sigma} shifts the weights too far, or F diverges where they are")  # fmt: skip

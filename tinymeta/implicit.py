@@ -33,12 +33,12 @@ from .autodiff import grad, hvp, ravel, stop_gradient, tree, value_and_grad
 from .autodiff.derivatives import inner_product
 from .autodiff.reverse import sweep
 from .autodiff.tensor import Tensor, tensor
-from .bilevel import Bilevel, Info, MetaGradient, arrays_out, second_derivative_products
+from .bilevel import Bilevel, Info, MetaGradient, arrays_out, is_finite, second_derivative_products
 from .curvature import Hessian, inner_hessian
 from .machine import jit
 from .maml import adapt
 from .minima import as_arrays, solve_inner, stationarity
-from .roots import fixed_point, root_jacobian, root_jvp, root_vjp, solution, too_far
+from .roots import distance, fixed_point, root_jacobian, root_jvp, root_vjp, solution, too_far
 from .solvers import Solution, Solver, conjugate_gradients, solve
 
 __all__ = [
@@ -89,7 +89,8 @@ def meta_gradient(
     -------
     MetaGradient (value, grad, phi, info). In info:
         `stationarity`, the norm of the inner gradient at phi; `distance`, about how far phi is from the stationary point: the norm of
-        $H^{-1} \nabla_\phi L$ (where H isn't formed, as if $H^{-1}$ lengthened the inner gradient as it does the outer one);
+        $H^{-1} \nabla_\phi L$ (where H isn't formed, the larger of two estimates: as if $H^{-1}$ lengthened the inner gradient as it does
+        the outer one; and a bound from below, by one more product, which isn't counted);
         `status`, `residual` (relative) and `iterations` of the solve; `hessian_products`, those that were made for this gradient, from phi
         on (the explicit Hessian of n parameters counts n); `nodes`, of the largest graph that was kept;
         and, computed when asked for: `hessian` (a `Hessian`, to print and to plot), its `eigenvalues` and `condition` number;
@@ -116,31 +117,36 @@ def meta_gradient(
     1 x 1 Hessian, positive definite: eigenvalues from 4 to 4, condition number 1
     """
     method = Solver(solver, damping, iterations, tolerance, alpha)
-    phi = as_arrays(solve_inner(problem, theta, task) if phi is None else phi)
-    g = ravel(grad(problem.inner)(phi, theta, task))[0]
-    _check_finite(g)
-    # $$ H = \nabla^2_{\phi\phi} L(\phi^\star, \theta) $$
-    H = inner_hessian(problem, phi, theta, task) if method.needs_matrix else None
-    # $$ \frac{\partial f}{\partial \phi}, \qquad \frac{\partial f}{\partial \theta} $$
-    value, (f_phi, f_theta) = value_and_grad(problem.outer, argnums=(0, 1))(phi, theta, task)
-    # $$ H v = \frac{\partial f}{\partial \phi} $$
-    b, phi_tree = ravel(f_phi)
-    attempt = method.attempt(_product(problem, phi, theta, task) if H is None else H, b)
-    # $$ M^\top v = \frac{\partial}{\partial \theta} \langle \nabla_\phi L(\phi^\star, \theta), v \rangle $$
-    inner = lambda phi, theta: problem.inner(phi, theta, task)
-    (H_product, M_product), nodes = second_derivative_products(inner, phi, theta, phi_tree(attempt.v))
-    found = method.judge(attempt, ravel(H_product)[0], b)
-    products = found.hessian_products + (0 if H is None else b.size)
-    # $$ \frac{dF}{d\theta} = \frac{\partial f}{\partial \theta} - M^\top v $$
-    gradient = tree.map(lambda f_theta, product: f_theta - product, f_theta, M_product)
+    with np.errstate(all="ignore"):  # what isn't finite is told
+        phi = as_arrays(solve_inner(problem, theta, task) if phi is None else phi, "phi")
+        g = ravel(grad(problem.inner)(phi, theta, task))[0]
+        _check_finite(g)
+        # $$ H = \nabla^2_{\phi\phi} L(\phi^\star, \theta) $$
+        H = inner_hessian(problem, phi, theta, task) if method.needs_matrix else None
+        # $$ \frac{\partial f}{\partial \phi}, \qquad \frac{\partial f}{\partial \theta} $$
+        value, (f_phi, f_theta) = value_and_grad(problem.outer, argnums=(0, 1))(phi, theta, task)
+        # $$ H v = \frac{\partial f}{\partial \phi} $$
+        b, phi_tree = ravel(f_phi)
+        product = _product(problem, phi, theta, task)
+        attempt = method.attempt(product if H is None else H, b)
+        # $$ M^\top v = \frac{\partial}{\partial \theta} \langle \nabla_\phi L(\phi^\star, \theta), v \rangle $$
+        inner = lambda phi, theta: problem.inner(phi, theta, task)
+        (H_product, M_product), nodes = second_derivative_products(inner, phi, theta, phi_tree(attempt.v))
+        found = method.judge(attempt, ravel(H_product)[0], b)
+        products = found.hessian_products + (0 if H is None else b.size)
+        # $$ \frac{dF}{d\theta} = \frac{\partial f}{\partial \theta} - M^\top v $$
+        gradient = tree.map(lambda f_theta, product: f_theta - product, f_theta, M_product)
+        away = distance(method, H, product, g, found.v, b)
+    if not is_finite((value, gradient)):
+        raise FloatingPointError("the outer loss or the meta-gradient is not finite, though the inner gradient at phi is: a loss or a "
+                                 "derivative of it has overflowed, or isn't defined there")  # fmt: skip
 
     enters = lambda: _enters(problem, phi, theta, task)
-    distance = _distance(method, H, g, found.v, b)
-    for warning in (too_far(distance, ravel(phi)[0], "the inner gradient = 0"), found.advice, _saddle(H, found), _idle(gradient, enters)):
+    for warning in (too_far(away, ravel(phi)[0], "the inner gradient = 0"), found.advice, _saddle(H, found), _idle(gradient, enters)):
         if warning:
             warnings.warn(warning, RuntimeWarning, stacklevel=2)
     explicit = H or (lambda: inner_hessian(problem, phi, theta, task))
-    info = _info(explicit, found, damping, b, hessian_products=products, stationarity=float(np.linalg.norm(g)), distance=distance,
+    info = _info(explicit, found, damping, b, hessian_products=products, stationarity=float(np.linalg.norm(g)), distance=away,
                  nodes=nodes, enters=enters)  # fmt: skip
     return arrays_out(MetaGradient(value, gradient, phi, info))
 
@@ -208,13 +214,6 @@ def _check_finite(g: np.ndarray) -> None:
     if not np.all(np.isfinite(g)):
         raise FloatingPointError("the inner gradient at phi is not finite: the adaptation has diverged, or phi isn't where the inner loss "
                                  "is defined. Take smaller steps, or regularise it, for example with tm.implicit.proximal")  # fmt: skip
-
-
-def _distance(method: Solver, H: Hessian | None, g: np.ndarray, v: np.ndarray, b: np.ndarray) -> float:
-    """The norm of H^-1 g; without the matrix that of g, times |v| / |b|."""
-    if H is not None:
-        return float(np.linalg.norm(method.attempt(H, g).v))
-    return float(np.linalg.norm(g) * np.linalg.norm(v) / np.linalg.norm(b)) if np.any(b) else 0.0
 
 
 def _saddle(H: Hessian | None, found: Solution) -> str:

@@ -35,7 +35,7 @@ import numpy as np
 from . import nn
 from .autodiff import Tensor, ravel, sigmoid, stop_gradient, tree, value_and_grad
 from .autodiff.reverse import between
-from .bilevel import Bilevel, Info, MetaGradient, arrays_out
+from .bilevel import Bilevel, Info, MetaGradient, arrays_out, floats
 from .optim import Optimizer
 
 State = list[tuple[Any, Any]]  # (h, c) of each layer
@@ -266,6 +266,7 @@ def unroll(
     >>> np.array_equal(more.phi, unroll(theta, loss, np.ones(5), steps=5, second_derivatives=True).phi)
     True
     """
+    phi = floats(phi, "phi")
     vector, phi_tree = ravel(phi)
     state = rule.initial_state(theta, vector) if state is None else state
     run = Unrolled(phis=[phi], losses=[], gradients=[], state=None)
@@ -376,16 +377,17 @@ def meta_gradient(
     total, gradient, carried = 0.0, tree.map(np.zeros_like, theta), None
     losses_seen: list[Any] = []
     products = nodes = 0
-    for part in _parts(problem, steps, second_derivatives, losses, truncate, rule):
+    with np.errstate(all="ignore"):  # what isn't finite is told
+        for part in _parts(problem, steps, second_derivatives, losses, truncate, rule):
 
-        def measured(theta: Any, part: Part = part, carried: Any = carried) -> tuple[Any, Any]:
-            value, run = part(theta, task, carried)
-            return value, (run, *_cost(value, theta, run.gradients))
+            def measured(theta: Any, part: Part = part, carried: Any = carried) -> tuple[Any, Any]:
+                value, run = part(theta, task, carried)
+                return value, (run, *_cost(value, theta, run.gradients))
 
-        (value, (run, made, size)), share = value_and_grad(measured, has_aux=True)(theta)
-        total, gradient, carried = total + value, tree.map(lambda sum_, share: sum_ + share, gradient, share), (run.phi, run.state)
-        losses_seen += run.losses
-        products, nodes = products + made, max(nodes, size)
+            (value, (run, made, size)), share = value_and_grad(measured, has_aux=True)(theta)
+            total, gradient, carried = total + value, tree.map(lambda sum_, share: sum_ + share, gradient, share), (run.phi, run.state)
+            losses_seen += run.losses
+            products, nodes = products + made, max(nodes, size)
     _check_finite(total, gradient, losses_seen)
     info = Info(inner_losses=lambda: [float(loss) for loss in losses_seen], hessian_products=products, nodes=nodes)
     return arrays_out(MetaGradient(total, gradient, run.phi, info))

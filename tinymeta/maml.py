@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from .autodiff import checkpoint, grad, jvp, ravel, stop_gradient, tree, value_and_grad, vjp
+from .autodiff import Tensor, checkpoint, grad, jvp, ravel, stop_gradient, tree, value_and_grad, vjp
 from .autodiff.derivatives import inner_product
 from .bilevel import Bilevel, Info, MetaGradient, arrays_out, graph_size, is_finite, merged, second_derivative_products, with_gradient
 from .optim import Optimizer, PerStep, floats_of, rate_at, sgd
@@ -88,6 +88,7 @@ class InnerLoop:
     def begin(self, theta: Any) -> tuple[tuple[Any, Any], Any]:
         r"""$z_0 = (\phi_0, s_0)$, and $\alpha$."""
         alpha = self.lr(theta) if callable(self.lr) else self.lr
+        alpha = tree.map(lambda rate: rate if type(rate) is Tensor else 1.0 * rate, alpha)  # whole numbers are floats here
         if isinstance(alpha, PerStep) and len(alpha.rates) != self.steps:
             raise ValueError(f"PerStep has {len(alpha.rates)} learning rates for {self.steps} steps: give one for each")
         phi = self.problem.start(theta, self.task)
@@ -353,7 +354,7 @@ def _by_forward(loop: InnerLoop, theta: Any) -> Swept:
     z, alpha = loop.begin(theta)
     walk = loop.walk(theta, z, alpha)
     value, nodes = 0.0, 0
-    theta_bar, slopes = _zeros(theta), np.zeros(vector.size)
+    theta_bar, slopes = _zeros(theta), [0.0] * vector.size
     for t in range(loop.steps + 1):
         if t > 0:  # through the step from t - 1 to t
             g, z_next = next(walk)
@@ -364,8 +365,8 @@ def _by_forward(loop: InnerLoop, theta: Any) -> Swept:
         if loop.weight(t):
             loss, phi_bar, direct = _outer_terms(loop, t, z[0], theta)
             value, theta_bar = value + loss, _sum(theta_bar, direct)
-            slopes += [float(inner_product(phi_bar, phi_dot)) for phi_dot, _ in z_dots]
-    return value, _sum(theta_bar, unravel(slopes)), z[0], nodes
+            slopes = [slope + inner_product(phi_bar, phi_dot) for slope, (phi_dot, _) in zip(slopes, z_dots, strict=True)]
+    return value, _sum(theta_bar, unravel(ravel(slopes)[0])), z[0], nodes
 
 
 def _push(loop: InnerLoop, t: int, theta: Any, z: Any, g: Any, alpha: Any, dots: tuple[Any, Any, Any]) -> tuple[Any, int]:

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 
 from .autodiff import grad, hessian, hvp, ravel, tree
-from .bilevel import Bilevel
+from .bilevel import Bilevel, floats, is_finite
 from .machine import jit
-from .solvers import Solver, lu
+from .solvers import Solver, cholesky, lu
 
 
-def as_arrays(x: Any) -> Any:
-    """Numbers as arrays without axes; 3 means 3.0, as it does for `grad`.
+def as_arrays(x: Any, name: str) -> Any:
+    """Floats as arrays, numbers as such without axes; a TypeError by its name for what has no derivative.
 
-    >>> as_arrays({"w": 3})
+    >>> as_arrays({"w": 3}, "phi")
     {'w': array(3.)}
     """
-    return tree.map(lambda leaf: np.asarray(float(leaf) if type(leaf) is int else leaf), x)
+    return tree.map(np.asarray, floats(x, name))
 
 
 class InnerLoss:
@@ -48,14 +48,15 @@ def solve_inner(
     problem, theta, task : as everywhere
     method :
         "trust-exact", SciPy's trust-region method with the explicit Hessian, and Newton steps $\phi \leftarrow \phi - H^{-1} \nabla L$ at
-        the end, for as long as each makes the gradient smaller: down to rounding;
+        the end, for as long as H is positive definite and each makes the gradient smaller: down to rounding;
         "newton-cg", SciPy's, with Hessian products, and Newton steps by conjugate gradients at the end;
         "l-bfgs", SciPy's, with gradients alone;
         "gradient descent", steps of `lr`;
         "quadratic", one Newton step, which is exact if the loss is quadratic, and says so if it isn't
     iterations : at most; None: until stationary. With a number, the point is returned as it is
 
-    Raises RuntimeError if no stationary point is found.
+    Raises RuntimeError if no stationary point is found, or (with the Hessian at hand) one that is no minimum; FloatingPointError if the
+    loss isn't finite at the start.
 
     Example
     -------
@@ -70,16 +71,31 @@ def solve_inner(
         raise ValueError(f"method={method!r}: choose one of {', '.join(map(repr, METHODS))}")
     if (lr is None) == (method == "gradient descent"):
         raise ValueError(f"lr={lr!r} with method={method!r}: 'gradient descent' needs a learning rate, and the other methods have none")
-    loss = InnerLoss(problem, theta, task, as_arrays(problem.start(theta, task)))
-    scale = 1 + float(np.linalg.norm(loss.gradient(loss.vector)))
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not stationary, and is said below
+    if iterations is not None and not (isinstance(iterations, (int, np.integer)) and iterations >= 1):
+        raise ValueError(f"iterations={iterations!r}: an integer, 1 or more, or None: until stationary")
+    loss = InnerLoss(problem, theta, task, as_arrays(problem.start(theta, task), "phi"))
+    with np.errstate(all="ignore"):  # what overflows is not stationary, and is said below
+        scale = 1 + float(np.linalg.norm(loss.gradient(loss.vector)))
+        if not is_finite((loss.value(loss.vector), scale)):
+            raise FloatingPointError("the inner loss or its gradient is not finite where the adaptation starts: look at theta and the task")
         phi = METHODS[method](loss, scale, iterations, lr)
-        left = float(np.linalg.norm(loss.gradient(phi)))
-    nearly = max(1e-5, 10 * float(np.sqrt(np.finfo(loss.vector.dtype).eps)))  # what methods that look at values alone can reach
-    if iterations is None and not left <= nearly * scale:
-        raise RuntimeError(f"the inner loss has no stationary point that can be reached from the start (gradient norm {left:.1e} after "
-                           f"{method!r}): {_advice(method)}regularise it, for example with tm.implicit.proximal, or pass phi=")  # fmt: skip
+        if iterations is None:
+            _check(loss, phi, method, scale)
     return loss.phi_tree(phi)
+
+
+def _check(loss: InnerLoss, phi: np.ndarray, method: str, scale: float) -> None:
+    """An error if phi is not stationary, or if a method that has the Hessian has ended where there is no minimum."""
+    regularise = "regularise it, for example with tm.implicit.proximal, or pass phi="
+    nearly = max(1e-5, 10 * float(np.sqrt(np.finfo(loss.vector.dtype).eps)))  # what methods that look at values alone can reach
+    left = float(np.linalg.norm(loss.gradient(phi)))
+    if not left <= nearly * scale:
+        raise RuntimeError("the inner loss has no stationary point that can be reached from the start (gradient norm "
+                           f"{left:.1e} after {method!r}): {_advice(method)}{regularise}")  # fmt: skip
+    curvatures = np.linalg.eigvalsh(loss.hessian(phi)) if method in ("trust-exact", "quadratic") else np.zeros(0)
+    if curvatures.min(initial=0.0) < -nearly * np.linalg.norm(curvatures):
+        raise RuntimeError("the stationary point that was found is a saddle point or a maximum of the inner loss (smallest curvature "
+                           f"{curvatures[0]:.1e}): start elsewhere, {regularise}")  # fmt: skip
 
 
 def _advice(method: str) -> str:
@@ -95,7 +111,7 @@ def stationarity(problem: Bilevel, phi: Any, theta: Any, task: Any) -> float:
     >>> stationarity(Bilevel(lambda phi, theta, task: phi**2, None), 1.5, None, None)
     3.0
     """
-    return float(np.linalg.norm(ravel(grad(problem.inner)(as_arrays(phi), theta, task))[0]))
+    return float(np.linalg.norm(ravel(grad(problem.inner)(as_arrays(phi, "phi"), theta, task))[0]))
 
 
 # ## The methods
@@ -105,11 +121,11 @@ def _trust_exact(loss: InnerLoss, scale: float, iterations: int | None, lr: floa
 
     options = {"gtol": 1e-8} | _at_most(iterations)
     phi = optimize.minimize(loss.value, loss.vector, jac=loss.gradient, hess=loss.hessian, method="trust-exact", options=options).x
-    return phi if iterations is not None else _polished(loss, phi, lambda phi, g: lu(loss.hessian(phi), g))
+    return phi if iterations is not None else _polished(loss, phi, lambda phi, g: cholesky(loss.hessian(phi), g))
 
 
 def _polished(loss: InnerLoss, phi: np.ndarray, step: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
-    """Newton steps, for as long as each of them halves the gradient."""
+    """Newton steps, for as long as each of them halves the gradient; where H isn't positive definite they would lead uphill."""
     while True:
         g = loss.gradient(phi)
         try:
@@ -151,7 +167,11 @@ def _gradient_descent(loss: InnerLoss, scale: float, iterations: int | None, lr:
 # $$ \phi - A^{-1} (A \phi - b) = A^{-1} b = \phi^\star. $$
 def _quadratic(loss: InnerLoss, scale: float, iterations: int | None, lr: float | None) -> np.ndarray:
     phi = loss.vector
-    return phi - lu(loss.hessian(phi), loss.gradient(phi))
+    try:
+        return phi - lu(loss.hessian(phi), loss.gradient(phi))
+    except np.linalg.LinAlgError:
+        raise RuntimeError("the inner Hessian is singular, so as a quadratic the inner loss has no minimum, or many: choose another "
+                           "method, regularise it, for example with tm.implicit.proximal, or pass phi=") from None  # fmt: skip
 
 
 METHODS = {"trust-exact": _trust_exact, "newton-cg": _newton_cg, "l-bfgs": _l_bfgs, "gradient descent": _gradient_descent,

@@ -42,20 +42,38 @@ class _Equations:
 
     def __init__(self, g: Condition, phi: Any, theta: Any):
         self.g = g
-        self.phi, self.phi_tree = ravel(as_arrays(phi))
-        self.theta, self.theta_tree = ravel(as_arrays(theta))
+        self.phi, self.phi_tree = ravel(as_arrays(phi, "phi"))
+        self.theta, self.theta_tree = ravel(as_arrays(theta, "theta"))
         self.residual = self(self.phi, self.theta)
+        _check_finite(self.residual)
         if self.residual.shape != self.phi.shape:
             raise ValueError(f"g has {self.residual.size} equations for {self.phi.size} unknowns: the theorem needs as many as unknowns")
 
     def __call__(self, phi: Any, theta: Any) -> Any:
         return ravel(self.g(self.phi_tree(phi), self.theta_tree(theta)))[0]
 
+    def jacobian(self) -> np.ndarray:
+        return jacobian(self)(self.phi, self.theta)
+
+    def forwards(self, v: Any) -> Any:
+        """J v."""
+        return jvp(lambda phi: self(phi, self.theta), (self.phi,), (v,))[1]
+
+    def backwards(self, u: Any) -> Any:
+        """J^T u."""
+        return vjp(lambda phi: self(phi, self.theta), self.phi)[1](u)[0]
+
     def warn(self, distance: float, found: Solution | None = None) -> None:
         """About what makes the derivative doubtful, on behalf of the caller's caller."""
         for message in (too_far(distance, self.phi, "g(phi, theta) = 0"), found.advice if found else ""):
             if message:
                 warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
+def _check_finite(x: np.ndarray) -> None:
+    if not np.all(np.isfinite(x)):
+        raise FloatingPointError("g, or a derivative of it, is not finite at phi: the solver has diverged, or phi isn't where the "
+                                 "condition is defined")  # fmt: skip
 
 
 def too_far(distance: float, phi: np.ndarray, condition: str) -> str:
@@ -86,7 +104,7 @@ def root_jacobian(g: Condition, phi: Any, theta: Any) -> Any:
     The structure of phi outside and that of theta inside, with leaves of shape `phi.shape + theta.shape`.
 
     Warns (RuntimeWarning) if phi does not solve the condition. Raises ValueError if the number of equations is wrong, LinAlgError if
-    $\partial g / \partial \phi$ is singular, and FloatingPointError if it is not finite.
+    $\partial g / \partial \phi$ is singular, and FloatingPointError if it, or g, is not finite.
 
     Example
     -------
@@ -96,10 +114,12 @@ def root_jacobian(g: Condition, phi: Any, theta: Any) -> Any:
     >>> tm.implicit.root_jacobian(lambda y, x: x**2 + y**2 - 25, 4.0, 3.0)
     array(-0.75)
     """
-    equations = _Equations(g, phi, theta)
-    # $$ J \frac{d\phi^\star}{d\theta} = -N $$
-    J, N = jacobian(equations, argnums=(0, 1))(equations.phi, equations.theta)
-    equations.warn(float(np.linalg.norm(lu(J, equations.residual))))
+    with np.errstate(all="ignore"):  # what isn't finite is told
+        equations = _Equations(g, phi, theta)
+        # $$ J \frac{d\phi^\star}{d\theta} = -N $$
+        J, N = jacobian(equations, argnums=(0, 1))(equations.phi, equations.theta)
+        _check_finite(N)
+        equations.warn(float(np.linalg.norm(lu(J, equations.residual))))
     return _nest(-lu(J, N), phi, theta)
 
 
@@ -137,14 +157,15 @@ def root_jvp(g: Condition, phi: Any, theta: Any, theta_dot: Any, **settings: Any
     >>> tm.implicit.root_jvp(lambda y, x: x**2 + y**2 - 25, 4.0, 3.0, 1.0)
     array(-0.75)
     """
-    equations = _Equations(g, phi, theta)
-    solver = _solver(**settings)
-    # $$ J \dot\phi = -N \dot\theta $$
-    b = -jvp(lambda theta: equations(equations.phi, theta), (equations.theta,), (_vector(theta_dot, theta),))[1]
-    product = lambda w: jvp(lambda phi: equations(phi, equations.theta), (equations.phi,), (w,))[1]
-    matrix = lambda: jacobian(equations)(equations.phi, equations.theta)
-    found = solver(matrix() if solver.needs_matrix else jit(product), b)
-    equations.warn(_distance(equations, found, b), found)
+    with np.errstate(all="ignore"):  # what isn't finite is told
+        equations = _Equations(g, phi, theta)
+        solver = _solver(**settings)
+        # $$ J \dot\phi = -N \dot\theta $$
+        b = -jvp(lambda theta: equations(equations.phi, theta), (equations.theta,), (_vector(theta_dot, theta, "theta"),))[1]
+        J = equations.jacobian() if solver.needs_matrix else None
+        found = solver(jit(equations.forwards) if J is None else J, b)
+        away = distance(solver, J, equations.backwards, equations.residual, found.v, b)
+    equations.warn(away, found)
     return equations.phi_tree(found.v)
 
 
@@ -170,31 +191,45 @@ def root_vjp(g: Condition, phi: Any, theta: Any, phi_bar: Any, **settings: Any) 
     >>> round(float(tm.implicit.root_vjp(g, x, 1.0, 1.0, solver="neumann", alpha=1.0)), 6)
     -0.297474
     """
-    equations = _Equations(g, phi, theta)
-    solver = _solver(**settings)
-    # $$ J^\top u = \bar\phi $$
-    b = _vector(phi_bar, phi)
-    product = lambda u: vjp(lambda phi: equations(phi, equations.theta), equations.phi)[1](u)[0]
-    matrix = lambda: jacobian(equations)(equations.phi, equations.theta).T
-    found = solver(matrix() if solver.needs_matrix else jit(product), b)
-    equations.warn(_distance(equations, found, b), found)
-    # $$ \bar\theta = -N^\top u $$
-    _, pullback = vjp(lambda theta: equations(equations.phi, theta), equations.theta)
-    return equations.theta_tree(-pullback(found.v)[0])
+    with np.errstate(all="ignore"):  # what isn't finite is told
+        equations = _Equations(g, phi, theta)
+        solver = _solver(**settings)
+        # $$ J^\top u = \bar\phi $$
+        b = _vector(phi_bar, phi, "phi")
+        J = equations.jacobian() if solver.needs_matrix else None
+        found = solver(jit(equations.backwards) if J is None else J.T, b)
+        equations.warn(distance(solver, J, equations.backwards, equations.residual, found.v, b), found)
+        # $$ \bar\theta = -N^\top u $$
+        _, pullback = vjp(lambda theta: equations(equations.phi, theta), equations.theta)
+        theta_bar = -pullback(found.v)[0]
+        _check_finite(theta_bar)
+    return equations.theta_tree(theta_bar)
 
 
 def _solver(*, solver: str = "lu", **settings: Any) -> Solver:
     return Solver(solver, **settings)
 
 
-def _vector(x: Any, like: Any) -> np.ndarray:
-    return ravel(tree.map(lambda like, x: np.asarray(x, like.dtype), as_arrays(like), x))[0]
+def _vector(x: Any, like: Any, name: str) -> np.ndarray:
+    return ravel(tree.map(lambda like, x: np.asarray(x, like.dtype), as_arrays(like, name), x))[0]
 
 
-def _distance(equations: _Equations, found: Solution, b: np.ndarray) -> float:
-    """About the norm of J^-1 g, as if J^-1 lengthened g as it does b: without another solve."""
-    size = np.linalg.norm(b)
-    return float(np.linalg.norm(equations.residual) * np.linalg.norm(found.v) / size) if size else 0.0
+# How far is the solution? By a Newton step, $\lVert J^{-1} g \rVert$; with the matrix that is one more solve. Without it, one product with
+# g gives a bound: $\lVert g \rVert^2 = \langle J^{-1} g,\; J^\top g \rangle$, so
+# $$ \lVert J^{-1} g \rVert \;\ge\; \frac{\lVert g \rVert^2}{\lVert J^\top g \rVert}. $$
+# It may be small although the solution is far, along a direction in which g hardly changes. There the solve that was made knows more: how
+# much $J^{-1}$ has lengthened b.
+def distance(solver: Solver, J: Any, transposed: Callable[[np.ndarray], np.ndarray], g: np.ndarray, v: np.ndarray, b: np.ndarray) -> float:
+    r"""About $\lVert J^{-1} g \rVert$: by the matrix J if it is there, else from a product with its transpose, and from J v = b.
+
+    >>> distance(Solver("cg"), None, lambda g: 4 * g, np.array([2.0]), np.zeros(1), np.zeros(1))
+    0.5
+    """
+    if J is not None:
+        return float(np.linalg.norm(solver.attempt(J, g).v))
+    size = np.linalg.norm(g)
+    back = np.linalg.norm(transposed(g) + solver.damping * g) if size else 0.0
+    return float(max(size**2 / back if back else 0.0, size * np.linalg.norm(v) / np.linalg.norm(b) if np.any(b) else 0.0))
 
 
 # ## Fixed points
@@ -256,7 +291,7 @@ def solution(g: Condition, solve: Callable[..., Any]) -> Callable[..., Any]:
         plain = tree.map(data_of, args)
         if any(np.iscomplexobj(x) for x in tree.flatten(plain)[0]):
             raise NotAnalytic("the solver of an implicit solution is for real numbers")
-        phi = as_arrays(tree.map(data_of, solve(*plain)))
+        phi = _found(solve(*plain))
         graph = run(lambda: g(phi, *plain), [])
         equations, unknowns = (sum(np.size(x) for x in leaves) for leaves in (graph.outputs, tree.flatten(phi)[0]))
         if equations != unknowns:
@@ -265,10 +300,15 @@ def solution(g: Condition, solve: Callable[..., Any]) -> Callable[..., Any]:
             raise TypeError("under a trace, the condition of an implicit solution can't use Tensors that it isn't given: pass them as "
                             "arguments, to the condition and to the solver")  # fmt: skip
         # A program solves anew; elsewhere the solution is known by now.
-        forward = (lambda *xs: as_arrays(solve(*xs[:-1]))) if is_tracing() else (lambda *_: phi)
+        forward = (lambda *xs: _found(solve(*xs[:-1]))) if is_tracing() else (lambda *_: phi)
         return custom_vjp(forward, rule)(*args, graph.captured)
 
     return solved
+
+
+def _found(phi: Any) -> Any:
+    """What a solver returns, as arrays; a whole number that it found is a float all the same."""
+    return as_arrays(tree.map(lambda leaf: 1.0 * data_of(leaf), phi), "phi")
 
 
 def _pull(g: Condition, phi_bar: Any, phi: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -296,6 +336,7 @@ def _on_top(x: Any) -> Tensor:
 
 
 def _check(J: np.ndarray, residual: np.ndarray, phi: np.ndarray) -> None:
+    _check_finite(residual)
     warning = too_far(float(np.linalg.norm(lu(J, residual))), phi, "g(phi, ...) = 0")
     if warning:
         warnings.warn(warning, RuntimeWarning, stacklevel=2)

@@ -87,7 +87,8 @@ class Solver:
         elif not np.any(b):
             v, iterations = np.zeros_like(b), 0
         else:
-            v, iterations = self._iterate(product, b)
+            with np.errstate(all="ignore"):  # what came of it is judged by the residual
+                v, iterations = self._iterate(product, b)
         return Solution(v, "not judged", np.nan, iterations, product.count, product.indefinite, "")
 
     def _iterate(self, product: _Products, b: np.ndarray) -> tuple[np.ndarray, int]:
@@ -109,7 +110,10 @@ class Solver:
         status, advice = self._status(residual, attempt.iterations, 10 * self._tolerance(b))
         if status == "diverged" and self.iterations is None:
             raise np.linalg.LinAlgError(advice)
-        return attempt._replace(status=status, residual=residual, hessian_products=attempt.hessian_products + 1, advice=advice)
+        rounding = 100 * float(np.finfo(b.dtype).eps) * np.linalg.norm(attempt.v) * np.linalg.norm(Hv)
+        indefinite = attempt.indefinite or bool(attempt.v @ Hv < -rounding)
+        return attempt._replace(status=status, residual=residual, hessian_products=attempt.hessian_products + 1,
+                                indefinite=indefinite, advice=advice)  # fmt: skip
 
     def _status(self, residual: float, iterations: int, tolerance: float) -> tuple[str, str]:
         """A word, and advice if all is not well."""
@@ -194,8 +198,9 @@ class _Products:
         if not np.all(np.isfinite(Hp)):
             raise FloatingPointError("a product with the Hessian is not finite: the loss or a derivative of it has overflowed at phi. "
                                      "Did the adaptation diverge?")  # fmt: skip
-        self.curvature = min(self.curvature, float(p @ Hp / (p @ p)))
-        self.stretch = max(self.stretch, float(np.linalg.norm(Hp) / np.linalg.norm(p)))
+        if np.any(p):  # GMRES asks for the product with 0, too
+            self.curvature = min(self.curvature, float(p @ Hp / (p @ p)))
+            self.stretch = max(self.stretch, float(np.linalg.norm(Hp) / np.linalg.norm(p)))
         return Hp + self.damping * p
 
     @property
@@ -226,7 +231,7 @@ def cholesky(H: np.ndarray, b: np.ndarray) -> np.ndarray:
         if _regular(np.diag(factor[0]) ** 2):
             return linalg.cho_solve(factor, b)
     eigenvalues = np.linalg.eigvalsh(H)
-    smallest, enough = eigenvalues[0], max(2 * abs(eigenvalues[0]), 1e-8 * abs(eigenvalues[-1]))
+    smallest, enough = eigenvalues[0], max(2 * abs(eigenvalues[0]), 1e-8 * abs(eigenvalues[-1])) or 1e-8
     raise np.linalg.LinAlgError(
         f"the inner Hessian is not positive definite (smallest eigenvalue {smallest:.1e}): phi is not a strict minimum of the inner "
         f"loss. Adapt further; or add damping={enough:.1e}, with its bias; or follow any stationary point with "
