@@ -305,9 +305,9 @@ def leak(tasks):
 check_11_1(leak)
 
 # %% [markdown]
-# **Exercise 11.2: another $\alpha$.** Return the mean error after 0 to 10 steps with another inner learning rate than that of
+# **Exercise 11.2: another $\alpha$.** Return the mean error after 0 to 5 steps with another inner learning rate than that of
 # the training. (`few_shot.evaluate` takes an experiment, and `paper` is one: a tuple with a field `alpha`.) Guess
-# before you run: at 0.001, at 0.03, at 0.1?
+# before you run: at 0.001, at 0.015, at 0.02?
 
 
 # %%
@@ -317,18 +317,18 @@ def errors_at(alpha, theta):
 
 # %%
 def check_11_2(errors_at):
-    for alpha in (0.001, 0.01, 0.03, 0.1):
+    for alpha in (0.001, 0.003, 0.01, 0.015, 0.02):
         found = errors_at(alpha, maml[0])
-        print(f"alpha = {alpha:<6} after 1, 5, 10 steps: " + ", ".join(f"{error:.3g}" for error in found[[1, 5, 10]]))
+        print(f"alpha = {alpha:<6} after 1, 2, 5 steps: " + ", ".join(f"{error:.3g}" for error in found[[1, 2, 5]]))
         assert np.isclose(found[0], evaluations[0].mean[0])
-        assert alpha != 0.01 or np.allclose(found, evaluations[0].mean)
+        assert alpha != 0.01 or np.allclose(found, evaluations[0].mean[:6])
 
 
 # %% tags=["solution"]
 # Too small, and it is slow. Too large, and alpha h > 2 in the most curved direction of some waves: these explode, and with them the
 # mean. MAML shapes the curvature for its own alpha: the larger the product of gradients in (1), the smaller the room above it.
 def errors_at(alpha, theta):
-    return few_shot.evaluate(paper._replace(alpha=alpha), "maml", theta, seed=0).mean
+    return few_shot.evaluate(paper._replace(alpha=alpha), "maml", theta, seed=0, steps=5).mean
 
 
 check_11_2(errors_at)
