@@ -32,7 +32,6 @@ import numpy as np
 import tinymeta as tm
 from tinymeta.plots import learning_curves, save
 from tinymeta.tasks import quadratics
-from tinymeta.train import fit
 
 # %% [markdown]
 # ## 1. The tasks
@@ -227,10 +226,9 @@ LSTM = tm.learned_optimizer.LSTM  # the library's name for the rule of section 2
 
 
 def learn(rule, keep=True):
-    source = np.random.default_rng(0)
-    start, optimizer = rule.initialize(source, hidden=20, layers=1), tm.optim.adam(0.01)
+    start, optimizer = rule.initialize(np.random.default_rng(0), hidden=20, layers=1), tm.optim.adam(0.01)
     F = tm.learned_optimizer.objective(problem, second_derivatives=keep, rule=rule, **options)
-    return fit(F, start, draw, optimizer, iterations=1000, meta_batch=16, rng=source, quiet=True)
+    return tm.fit(F, start, draw, optimizer, iterations=1000, meta_batch=16, seed=1, quiet=True)
 
 
 # %%
