@@ -101,7 +101,7 @@ def evolution_strategies(
     # The standard error of the mean: the spread of what it is the mean of, over the root of their number.
     error = np.std(each, axis=0, ddof=1) / np.sqrt(pairs) if pairs > 1 else np.full(vector.size, np.nan)
     info = Info(standard_error=unravel(error), evaluations=len(values), sigma=sigma)
-    return MetaGradient(values[0], unravel(np.mean(each, axis=0)), None, info)
+    return MetaGradient(np.asarray(values[0]), unravel(np.mean(each, axis=0)), None, info)
 
 
 @functools.lru_cache(maxsize=16)

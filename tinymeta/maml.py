@@ -400,7 +400,7 @@ def gradient_tangent(inner: Callable[[Any, Any], Any], phi: Any, theta: Any, phi
 def reptile(
     problem: Bilevel, theta: Any, task: Any, *, steps: int, lr: LearningRate, update: Callable[[Any], Optimizer] = sgd
 ) -> MetaGradient:
-    r"""$\theta - \phi_K$ in the place of a gradient. It is *not* the gradient of anything, and never asks for the outer loss.
+    r"""$\theta - \phi_K$ in the place of a gradient. It is *not* the gradient of anything, and has nothing to do with the outer loss.
 
     Parameters as for `meta_gradient`. Returns MetaGradient, whose `value` is the outer loss at phi_K all the same.
 

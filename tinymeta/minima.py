@@ -53,9 +53,14 @@ def solve_inner(
         "l-bfgs", SciPy's, with gradients alone;
         "gradient descent", steps of `lr`;
         "quadratic", one Newton step, which is exact if the loss is quadratic, and says so if it isn't
+    lr : the learning rate of "gradient descent", and of no other method
     iterations : at most; None: until stationary. With a number, the point is returned as it is
 
-    Raises RuntimeError if no stationary point is found, or (with the Hessian at hand) one that is no minimum; FloatingPointError if the
+    Returns
+    -------
+    phi, in the structure of the start
+
+    Raises ValueError for options that make no sense; RuntimeError if no stationary point is found, or (with the Hessian at hand) one that is no minimum; FloatingPointError if the
     loss isn't finite at the start.
 
     Example

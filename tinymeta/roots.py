@@ -91,7 +91,7 @@ def too_far(distance: float, phi: np.ndarray, condition: str) -> str:
 
 # ## The whole Jacobian
 def root_jacobian(g: Condition, phi: Any, theta: Any) -> Any:
-    r"""$d\phi^\star / d\theta$ of the solution of $g(\phi, \theta) = 0$, by one LU factorisation.
+    r"""$d\phi^\star / d\theta$ of the solution of $g(\phi, \theta) = 0$, by LU factorisation.
 
     Parameters
     ----------
