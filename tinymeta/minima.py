@@ -60,8 +60,8 @@ def solve_inner(
     -------
     phi, in the structure of the start
 
-    Raises ValueError for options that make no sense; RuntimeError if no stationary point is found, or (with the Hessian at hand) one that is
-    no minimum; FloatingPointError if the loss isn't finite at the start.
+    Raises ValueError for options that make no sense; RuntimeError if no stationary point is found, or (with the Hessian at hand) one that
+    is no minimum; FloatingPointError if the loss isn't finite at the start.
 
     Example
     -------

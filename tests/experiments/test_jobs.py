@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import tinymeta as tm
-from tinymeta.experiments import jobs, reproduce
+from tinymeta.experiments import jobs, reproduce, sinusoid
 
 
 @pytest.fixture
 def little(monkeypatch):
     """Jobs that are judged quickly."""
-    from tinymeta.experiments import classification, sinusoid
+    from tinymeta.experiments import classification
 
     monkeypatch.setitem(sinusoid.CONFIGURATION, "evaluation_tasks", 20)
     experiment = classification.experiment
@@ -109,6 +109,14 @@ def test_the_table_of_maml_takes_what_is_trained(little, monkeypatch, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"sinusoid-{m}-{seed}.npz" for m in ("maml", "reptile") for seed in (0, 1)]
     monkeypatch.setattr(reproduce, "fit", lambda *given, **options: tm.fit(*given, **options | {"callbacks": [lambda record: 1 / 0]}))
     assert reproduce.maml_table2(settings).rows == table.rows  # nothing is trained again
+
+
+def test_a_training_that_diverges_is_a_row_that_says_so(little, monkeypatch, tmp_path):
+    monkeypatch.setattr(reproduce, "NAMES", {"maml": "MAML", "pretrain": "pretrained"})
+    monkeypatch.setitem(sinusoid.CONFIGURATION, "alpha", 1e150)  # the pretrained network has no inner steps until it is judged
+    table = reproduce.maml_table2(reproduce.Settings(1, 3, tmp_path, None, quiet=True))
+    assert table.rows[2] == ("MAML", "diverges", "diverges", "diverges") and table.rows[3][1:] == ("diverges",) * 3
+    assert table.draw().axes
 
 
 def test_omniglot_is_asked_for(tmp_path):

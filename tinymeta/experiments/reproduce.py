@@ -23,8 +23,9 @@ from ..comparison import relative_error
 from ..machine import jit
 from ..side_by_side import Point
 from ..tasks import sinusoids
-from ..train import fit
+from ..train import Diverged, fit
 from . import few_shot, jobs, sinusoid
+from .few_shot import FewShot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -110,8 +111,7 @@ def maml_table2(settings: Settings) -> Table:
     """Finn et al. (2017), table 2, on the right: sinusoids, 5 points given."""
     chosen, errors = sinusoid.experiment(), {}
     for method in NAMES:
-        results = [trained(settings, seed, f"sinusoid-{method}", experiment="sinusoid", method=method)[1] for seed in range(settings.seeds)]
-        errors[method] = np.array([few_shot.evaluate(chosen, method, theta, seed).mean for seed, theta in enumerate(results)])
+        errors[method] = np.array([_sinusoid_errors(settings, chosen, method, seed) for seed in range(settings.seeds)])
     rows: list[Sequence[Cell]] = [(name, *map(str, numbers)) for name, numbers in PUBLISHED.items()]
     rows += [(NAMES[method], *(_with_confidence(e[:, k]) for k in (1, 5, 10))) for method, e in errors.items()]
     iterations = settings.iterations or 70000
@@ -123,6 +123,15 @@ def maml_table2(settings: Settings) -> Table:
     curves = {NAMES[method]: _over_seeds(e) for method, e in errors.items()}
     return Table("Few-shot sinusoids (Finn et al. 2017, table 2)", ("", "1 step", "5 steps", "10 steps"), rows, notes,
                  lambda: plots.after_steps(curves, "mean squared error"))  # fmt: skip
+
+
+def _sinusoid_errors(settings: Settings, chosen: FewShot, method: str, seed: int) -> np.ndarray:
+    """The mean errors after each step; NaN if the training diverges."""
+    try:
+        _, theta = trained(settings, seed, f"sinusoid-{method}", experiment="sinusoid", method=method)
+    except Diverged:
+        return np.full(chosen.evaluation_steps + 1, np.nan)
+    return few_shot.evaluate(chosen, method, theta, seed).mean
 
 
 def _over_seeds(errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
