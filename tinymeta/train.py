@@ -137,11 +137,13 @@ def fit(
     if run.iteration > iterations:
         raise CheckpointError(f"{checkpoint} has made {run.iteration} iterations already: iterations={iterations} is how many in all")
     rng.bit_generator.state = run.random
-    mean = mean_over_tasks(objective, theta, tasks(np.random.default_rng(0), meta_batch), executor, parts)
+    example = tasks(np.random.default_rng(0), meta_batch)
+    with np.errstate(all="ignore"):  # here and below: what isn't finite is found, and told by Diverged
+        mean = mean_over_tasks(objective, theta, example, executor, parts)
 
     def measured(theta: Any) -> tuple[Any, Any]:
         batch = tasks(rng, meta_batch)
-        with np.errstate(all="ignore"):  # what isn't finite is found
+        with np.errstate(all="ignore"):
             return mean(theta, batch)
 
     def evaluated(theta: Any, iteration: int) -> tuple[tuple[int, Any], ...]:
