@@ -229,12 +229,14 @@ def after_steps(curves: Mapping[str, tuple[Any, Any]], unit: str) -> Figure:
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
+    top = 0.0  # what diverges leaves the figure
     for name, (mean, half) in curves.items():
         mean, half = np.asarray(mean), np.nan_to_num(half)
-        steps = np.flatnonzero(mean < 1e3)  # what diverges leaves the figure
+        steps = np.flatnonzero(mean < 1e3)
+        top = max(top, *mean[steps][:1], np.median(mean[steps]) if len(steps) else 0.0)
         (line,) = ax.plot(steps, mean[steps], label=name)
         ax.fill_between(steps, (mean - half)[steps], (mean + half)[steps], color=line.get_color(), alpha=0.15, linewidth=0)
-    ax.set(title="After steps of gradient descent on what is given", xlabel="inner steps", ylabel=unit, ylim=(0, None))
+    ax.set(title="After steps of gradient descent on what is given", xlabel="inner steps", ylabel=unit, ylim=(0, 1.2 * top or None))
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False)
     return figure

@@ -77,7 +77,8 @@ class Evaluation(NamedTuple):
     @property
     def confidence(self) -> np.ndarray:
         """Half the width of the 95 % interval of the mean over tasks (they are independent, and many)."""
-        return 1.96 * self.errors.std(axis=0, ddof=1) / np.sqrt(len(self.errors))
+        with np.errstate(invalid="ignore", over="ignore"):  # what diverges
+            return 1.96 * self.errors.std(axis=0, ddof=1) / np.sqrt(len(self.errors))
 
 
 def evaluate(

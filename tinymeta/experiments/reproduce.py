@@ -91,7 +91,9 @@ def mean_and_confidence(values: np.ndarray) -> tuple[float, float]:
 
     if len(values) == 1:
         return float(values[0]), np.nan
-    return float(np.mean(values)), float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    with np.errstate(invalid="ignore"):  # what diverges
+        deviation = np.std(values, ddof=1)
+    return float(np.mean(values)), float(stats.t.ppf(0.975, len(values) - 1) * deviation / np.sqrt(len(values)))
 
 
 def _with_confidence(values: np.ndarray) -> str:
