@@ -10,6 +10,7 @@ launches meanwhile works alone.
 from __future__ import annotations
 
 import atexit
+import contextvars
 import functools
 import os
 import threading
@@ -57,7 +58,11 @@ class Crew:
     def wake(self, work: Callable[[], None], missing: int) -> None:
         """Let as many helpers as are missing do the work, beside those that have been called already."""
         for _ in range(missing - self.queue.qsize()):
-            self.queue.put(work)
+            self.call(work)
+
+    def call(self, work: Callable[[], None]) -> None:
+        """Let a helper do the work, with the caller's `np.errstate`."""
+        self.queue.put(functools.partial(contextvars.copy_context().run, work))
 
     def _serve(self) -> None:
         while (work := self.queue.get()) is not None:
@@ -88,7 +93,7 @@ def crew() -> Crew:
 def together(work: Callable[[], None], unfinished: Callable[[], bool]) -> None:
     """Let all threads do the work, each taking portions until there are none left; return when none is unfinished."""
     for _ in range(crew().helpers):
-        crew().queue.put(work)
+        crew().call(work)
     work()
     while unfinished():
         time.sleep(0)  # lets the others have Python's lock
