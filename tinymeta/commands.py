@@ -71,7 +71,7 @@ def positive(text: str) -> int:
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", nargs=2, metavar=("TRAIN", "TEST"),
+    parser.add_argument("--data", nargs=2, metavar=("TRAIN", "TEST"), type=lambda path: str(Path(path).resolve()),
                         help="Omniglot's zips or folders, to train on and to test on: images_background_small1.zip "
                         "images_background_small2.zip, from https://github.com/brendenlake/omniglot, folder python")  # fmt: skip
 

@@ -1,12 +1,14 @@
 """Jobs: made again from their configuration, trained a little, and reported on."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
 import tinymeta as tm
 from tinymeta.experiments import jobs, reproduce, sinusoid
+from tinymeta.tasks import characters, few_shot, omniglot
 
 
 @pytest.fixture
@@ -90,9 +92,10 @@ def test_the_memory_of_imaml_is_flat_and_that_of_unrolling_grows(monkeypatch, tm
     monkeypatch.setattr(reproduce, "INNER_STEPS", (1, 10, 300))
     table = reproduce.imaml_figure(reproduce.Settings(1, None, tmp_path, None))
     nodes = {name: [int(row[3]) for row in table.rows if row[0] == name] for name, *_ in table.rows}
-    unrolled, implicit = nodes.values()
-    assert unrolled[0] < unrolled[1] < unrolled[2] and len(set(implicit)) == 1
-    assert float(table.rows[2][2]) < 1e-3 and float(table.rows[5][2]) < 1e-3
+    for name, kept in nodes.items():
+        assert kept[0] < kept[1] < kept[2] if name.startswith("unrolled") else len(set(kept)) == 1
+        assert next(float(error) for title, steps, error, _ in table.rows if (title, steps) == (name, "300")) < 1e-3
+    assert len(nodes) == 4
 
 
 def test_chaos(tmp_path):
@@ -122,3 +125,23 @@ def test_a_training_that_diverges_is_a_row_that_says_so(little, monkeypatch, tmp
 def test_omniglot_is_asked_for(tmp_path):
     with pytest.raises(ValueError, match=r"--data images_background_small1\.zip"):
         reproduce.omniglot_mlp(reproduce.Settings(1, None, tmp_path, None))
+
+
+def test_the_table_of_omniglot_trains_on_each_set_and_tests_on_the_other(little, monkeypatch, tmp_path):
+    loaded = []
+
+    def load(path):
+        loaded.append(path)
+        drawn = characters.draw_characters(np.random.default_rng(len(path)), 6)
+        return few_shot.Characters(drawn.images, [f"{path}/{k}" for k in range(6)])
+
+    monkeypatch.setattr(omniglot, "load", load)
+    settings = reproduce.Settings(1, 2, tmp_path, ["one", "another"], quiet=True)
+    table = reproduce.omniglot_mlp(settings)
+    assert loaded == ["one", "another"] * 2 + ["another", "one"] * 2
+    ours = [f"{name}, small set {way}" for way in ("1 to 2", "2 to 1") for name in ("MAML", "nearest neighbour", "from scratch, 2 steps")]
+    assert [row[0] for row in table.rows[1:]] == ours
+    assert all(re.fullmatch(r"\d+\.\d ± \d+\.\d %", cell) and 10 < float(cell.split()[0]) < 100 for row in table.rows for cell in row[1:])
+    assert "2 iterations" in table.notes and len(table.draw().axes[0].lines) == 12
+    monkeypatch.setattr(reproduce, "fit", lambda *given, **options: tm.fit(*given, **options | {"callbacks": [lambda record: 1 / 0]}))
+    assert reproduce.omniglot_mlp(settings).rows == table.rows  # nothing is trained again

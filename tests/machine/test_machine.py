@@ -3,8 +3,10 @@
 import importlib.util
 import itertools
 import os
+import queue
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -334,6 +336,14 @@ def test_programs_of_both_dtypes_share_the_helpers():
     for _ in range(20):
         for program, args, expected in programs:
             np.testing.assert_array_equal(program(*args), expected)
+
+
+def test_a_helper_works_with_the_callers_errstate():
+    crew, seen = threads.Crew(1), queue.SimpleQueue()
+    with np.errstate(over="raise", invalid="ignore"):
+        crew.call(lambda: seen.put((threading.current_thread().name, np.geterr())))
+        name, errors = seen.get(timeout=10)
+    assert name == "tinymeta-0" and (errors["over"], errors["invalid"]) == ("raise", "ignore")
 
 
 @needs_machine

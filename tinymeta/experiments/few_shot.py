@@ -106,10 +106,16 @@ def table(evaluations: Mapping[str, Evaluation], steps: tuple[int, ...] = (0, 1,
     """
     lines = [f"{'inner steps':<18}" + "".join(f"{k:>15}" for k in steps)]
     for name, e in evaluations.items():
-        lines.append(f"{name:<18}" + "".join(f"{_with_confidence(e, k):>15}" for k in steps))
+        lines.append(f"{name:<18}" + "".join(f"{with_confidence(e.mean[k], e.confidence[k]):>15}" for k in steps))
     return "\n".join(lines)
 
 
-def _with_confidence(evaluation: Evaluation, step: int) -> str:
-    mean, confidence = evaluation.mean[step], evaluation.confidence[step]
-    return f"{mean:.3f} ± {confidence:.3f}" if mean < 1e4 else "diverges"
+def with_confidence(mean: float, half: float) -> str:
+    """A mean and half the width of its interval, NaN if that isn't known.
+
+    >>> with_confidence(0.6234, 0.01), with_confidence(0.6234, np.nan), with_confidence(np.inf, np.nan)
+    ('0.623 ± 0.010', '0.623', 'diverges')
+    """
+    if not mean < 1e3:
+        return "diverges"
+    return f"{mean:.3f}" if np.isnan(half) else f"{mean:.3f} ± {half:.3f}"

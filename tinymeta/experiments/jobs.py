@@ -85,7 +85,7 @@ def _few_shot(chosen: FewShot, method: str, seed: int, iterations: int, unit: st
 
 def of_sinusoids(method: str = "maml", seed: int = 0, shots: int = 5) -> Job:
     """Finn et al. (2017), section 5.1: trained with 10 points given, judged with `shots`."""
-    return _few_shot(sinusoid.experiment(shots), method, seed, 70_000, "Mean squared error", dict)
+    return _few_shot(sinusoid.experiment(shots), method, seed, sinusoid.ITERATIONS, "Mean squared error", dict)
 
 
 def _of_drawings(train: Characters, test: Characters, method: str, seed: int, ways: int, shots: int, iterations: int, hidden: Any) -> Job:

@@ -40,6 +40,7 @@ CONFIGURATION: dict[str, Any] = {
 }
 """As in the paper: mean squared errors (not sums), the same alpha in training and in evaluation."""
 
+ITERATIONS = 70_000
 STEPS = {"maml": 1, "fomaml": 1, "meta-sgd": 1, "anil": 1, "imaml": 10, "reptile": 5, "pretrain": 0}
 """Inner steps in training. One of MAML's is not enough to see a direction to `phi_K`, nor to come near a stationary point."""
 
