@@ -186,7 +186,7 @@ STRENGTH = 2.0  # of the network's proximal term
 
 
 def imaml_figure(settings: Settings) -> Table:
-    """Rajeswaran et al. (2019), figure 2: error and memory against inner steps, on a quadratic with condition number 71 and on a network."""
+    """Rajeswaran et al. (2019), figure 2: error and memory against inner steps, on a quadratic (condition number 71) and a network."""
     quadratic, network = side_by_side.ill_conditioned(0), _network_near_its_start()
     points = _against_inner_steps("quadratic", *quadratic, lr=side_by_side.DESCENT.keywords["lr"])
     points |= _against_inner_steps("network", *network, lr=0.05)
