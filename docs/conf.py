@@ -1,4 +1,4 @@
-"""The site: `npm install --prefix docs && sphinx-build -W docs site`, then open site/index.html. Nothing on it asks another host for anything."""
+"""The site: `npm install --prefix docs && sphinx-build -W docs site`, then open site/index.html."""
 
 import os
 import re
@@ -64,8 +64,8 @@ DERIVATIONS = {
     "meta_gradients": ["bilevel", "maml", "implicit", "minima", "curvature", "solvers", "roots", "learned_optimizer", "optim", "evolution",
                        "baselines", "comparison", "nn"],
     "machine": ["machine/" + name for name in (
-        "trace", "code", "passes", "blocks", "association", "fusion", "costs", "lowerings", "lower", "checks", "program", "listing", "source",
-        "execute", "launch", "threads", "team", "interpreter", "kernels", "vectors", "elementary", "moves", "products", "maps",
+        "trace", "code", "passes", "blocks", "association", "fusion", "costs", "lowerings", "lower", "checks", "program", "listing",
+        "source", "execute", "launch", "threads", "team", "interpreter", "kernels", "vectors", "elementary", "moves", "products", "maps",
         "elimination", "twins", "compiling")],
 }  # fmt: skip
 

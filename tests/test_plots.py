@@ -49,6 +49,13 @@ def test_the_folder_comes_from_the_environment_if_it_is_not_given(figure, tmp_pa
     assert written == ["figures/a.png", "here/c.png", "tinymeta-results/b.png"]
 
 
+def test_other_formats_for_slides(figure, tmp_path, monkeypatch):
+    monkeypatch.setenv("TINYMETA_FIGURES_AS", "svg png")
+    plots.save(figure, "a", tmp_path)
+    plots.save(figure, "b.pdf", tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.svg", "b.pdf"]
+
+
 # ## The main job's figure
 @pytest.mark.parametrize("iterations", [0, 1, 30, 250])
 def test_the_main_jobs_figure(tmp_path, iterations):

@@ -1,6 +1,7 @@
 """The commands. `python -m tinymeta`, the main job: prove the meta-gradients, train MAML on sinusoids, evaluate, draw.
 
-`python -m tinymeta compare`: every estimator on the same problems, side by side. `train`, `evaluate` and `reproduce` are in `commands`.
+`python -m tinymeta compare`: every estimator on the same problems, side by side. `train`, `evaluate` and `reproduce` are in `commands`,
+`course` in `course`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Computes the three meta-gradients of tinymeta (MAML through the unrolled steps, 
 optimizer) and checks each against finite differences, the complex step, and a closed form; then trains MAML on few-shot
 sinusoids, evaluates it on 600 unseen tasks beside a network pretrained on all tasks at once, and draws the result. All of it
 takes about a minute; the very first run also compiles the machine, once. Other commands: tinymeta compare, train, evaluate,
-reproduce (each with --help).
+reproduce, course (each with --help).
 """
 
 EPILOG = """\
@@ -113,13 +114,17 @@ def _command(name: str) -> tuple[argparse.ArgumentParser, Callable[[argparse.Nam
         from . import commands
 
         return getattr(commands, f"build_{name}_parser")(), getattr(commands, name)
+    if name == "course":
+        from . import course
+
+        return course.build_parser(), course.course
     return build_parser(), _run
 
 
 def _prepare(options: argparse.Namespace) -> None:
     """Find out now, not after the work, whether the results can be written."""
     options.out.mkdir(parents=True, exist_ok=True)
-    for path in filter(None, (options.json, options.out / ".writable")):
+    for path in filter(None, (getattr(options, "json", None), options.out / ".writable")):
         path.parent.mkdir(parents=True, exist_ok=True)
         existed = path.exists()
         path.open("a").close()

@@ -32,7 +32,7 @@ def save(figure: Figure, name: str, folder: str | os.PathLike[str] | None = None
     Parameters
     ----------
     figure : the matplotlib Figure
-    name : file name; without a suffix it is a PNG
+    name : file name; without a suffix it is a PNG, or whatever formats the environment variable TINYMETA_FIGURES_AS lists ("png svg")
     folder : where; the environment variable TINYMETA_FIGURES if None, and without it `tinymeta-results`
     announce : whether to print where
 
@@ -48,10 +48,11 @@ def save(figure: Figure, name: str, folder: str | os.PathLike[str] | None = None
 
     target = Path(folder or os.environ.get("TINYMETA_FIGURES", "tinymeta-results"))
     target.mkdir(parents=True, exist_ok=True)
-    path = target / (name if Path(name).suffix else f"{name}.png")
-    figure.savefig(path, dpi=150, bbox_inches="tight")
-    if announce:
-        print(f"wrote {path}")
+    kinds = os.environ.get("TINYMETA_FIGURES_AS", "png").split()
+    for path in [target / name] if Path(name).suffix else [target / f"{name}.{kind}" for kind in kinds]:
+        figure.savefig(path, dpi=150, bbox_inches="tight")
+        if announce:
+            print(f"wrote {path}")
     if "inline" not in plt.get_backend():
         plt.close(figure)
 

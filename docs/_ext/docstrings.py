@@ -25,7 +25,7 @@ def to_markdown(text):
         if not example and out and line and not line.strip("-"):  # the line under a section's name
             out[-1] = f"**{out[-1]}**\n"
         elif not example and (entry := re.match(r"(\*{0,2}\w+(?:, \*{0,2}\w+)*) : ", line)):
-            out.append(f"- `{entry[1]}`: {line[entry.end():]}")
+            out.append(f"- `{entry[1]}`: {line[entry.end() :]}")
         else:
             out.append(line)
     return "\n".join(out + ["```"] * example)

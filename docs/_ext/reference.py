@@ -52,8 +52,8 @@ def _signature(thing):
 
 def _members(name, thing):
     """(kind, title, docstring) of each field, property and method that has a docstring of its own, in the order of the file."""
-    documented = {field: "\n".join(text).strip() for (of, field), text in ModuleAnalyzer.for_module(thing.__module__).find_attr_docs().items()
-                  if of == thing.__qualname__}  # fmt: skip
+    fields = ModuleAnalyzer.for_module(thing.__module__).find_attr_docs()
+    documented = {field: "\n".join(text).strip() for (of, field), text in fields.items() if of == thing.__qualname__}
     for field, text in documented.items():
         yield "attribute", f"{name}.{field}", text
     for member, value in vars(thing).items():
