@@ -42,7 +42,7 @@ def course(options: argparse.Namespace) -> int:
         (options.out / folder).mkdir(exist_ok=True)
         for lesson in lessons:
             (options.out / folder / f"{lesson.stem}.ipynb").write_text(notebook(lesson, solved), encoding="utf8")
-    print(f"wrote {len(lessons)} lessons into {options.out / 'student'} and {options.out / 'solutions'}, and what grades them into {options.out}")
+    print(f"wrote {len(lessons)} lessons into {options.out}: student, solutions, and what grades them")
     if not options.no_figures:
         for lesson in lessons:
             draw(lesson, options.out / "figures")
