@@ -270,8 +270,9 @@ def complex_gradient(f, x):
 def check_1_1(gradient):
     found = gradient(lambda w: neuron(w, x), w)
     differences = [central_difference(lambda t, e=e: neuron(w + t * e, x), 0.0, best_step) for e in np.eye(2)]
-    print("gradient", found, "differences", np.array(differences))
+    print("gradient", found, "differences", np.array(differences), "by the rules", tm.grad(neuron)(w, x))
     assert np.allclose(found, differences, rtol=1e-8)
+    assert np.allclose(found, tm.grad(neuron)(w, x), rtol=1e-14, atol=0), "nothing was subtracted, so all digits should be there"
 
 
 # %% tags=["solution"]
@@ -283,25 +284,33 @@ def complex_gradient(f, x):
 check_1_1(complex_gradient)
 
 # %% [markdown]
-# **Exercise 1.2: in float32.** Predict from (5) the best step and the number of digits left in float32. Then measure:
-# average the error of the central difference over many points, which smooths the rounding out. Everything must happen in
-# the precision of `points`; only the comparison with the true slope is made in float64. The check looks for the step where
-# your average is smallest. It is smaller than the predicted one: why?
+# **Exercise 1.2: in float32.** Predict from (5) the best step in float32, and the relative error there. Then measure:
+# average the size of the error over many points, which smooths the rounding out. All is in the precision of `points`, $h$
+# too (float32 plus NumPy's float64 is float64); only the true slope, and the comparison with it, are in float64. The check
+# finds the step of the smallest average. It is smaller than predicted: why?
 
 # %%
 def mean_error(f, slope, points, h):
-    """The mean error of the central difference, computed in the precision of the points."""
+    """The mean size of the central difference's error, the difference computed in the precision of the points."""
     raise NotImplementedError("exercise 1.2")
 
 
 # %%
+def check_where_nothing_moves(mean_error):
+    points = np.linspace(1, 3, 50, dtype=np.float32)  # here x + 1e-9 is x: D(h) is 0, and its error is the whole slope
+    found, exact = mean_error(np.sin, np.cos, points, np.float64(1e-9)), np.mean(np.abs(np.cos(points.astype(float))))
+    print(f"float32, h = 1e-9: mean error {found:.12f}, mean slope {exact:.12f}")
+    assert np.allclose(found, exact, rtol=1e-12, atol=0)
+
+
+# %%
 def check_1_2(mean_error):
+    check_where_nothing_moves(mean_error)
     for precision in (np.float32, np.float64):
         points, steps = np.linspace(0.5, 1.5, 1000, dtype=precision), np.logspace(-8, 0, 81)
         errors = [mean_error(np.exp, np.exp, points, h) / np.mean(np.exp(points)) for h in steps]
         measured, predicted = steps[np.argmin(errors)], np.cbrt(6 * np.finfo(precision).eps)
-        print(f"{precision.__name__}: best step predicted {predicted:.1e}, measured {measured:.1e}", end="; ")
-        print(f"digits predicted {-np.log10(predicted**2 / 2):.1f}, measured {-np.log10(min(errors)):.1f}")
+        print(f"{precision.__name__}: predicted {predicted:.1e}, error {predicted**2 / 2:.0e}; measured {measured:.1e}, {min(errors):.0e}")
         assert predicted / 4 < measured < predicted
 
 

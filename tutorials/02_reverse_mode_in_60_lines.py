@@ -179,8 +179,8 @@ def sweep(output):
 #
 # ## 5. Watch it work
 #
-# `tinymeta` keeps the same kind of graph, for arrays, and its `view` can draw it, with the names that we give to nodes.
-# Here each name comes with its cotangent, in brackets.
+# `tinymeta` keeps the same kind of graph, for arrays: `tm.tensor` makes a leaf, `tm.gradients` sweeps, `view` draws, with
+# the names that we give to nodes. Here each name comes with its cotangent, in brackets.
 
 # %%
 def with_cotangents(output, names):
@@ -250,8 +250,8 @@ print(f"slope {sweep(y)[x].value:,.0f}")
 # ## 6. Check
 #
 # No rule goes unchecked. The judge is the central difference of lesson 1, with a step close to the best one; it uses
-# nothing but an operation's forward. We stay away from 0 and 1, where many a wrong rule happens to be right. The `assert`
-# makes it a check that can fail.
+# only an operation's forward. We stay away from 0 and 1, where many a wrong rule happens to be right. So we check three
+# times the result: $\bar c$ is 3, and a rule that forgets $\bar c$ is caught.
 
 # %%
 def central_difference(f, x, h=1e-5):
@@ -261,10 +261,10 @@ def central_difference(f, x, h=1e-5):
 # %%
 def check(operation, *point):
     leaves = [Node(x) for x in point]
-    bars = sweep(operation(*leaves))
+    bars = sweep(3 * operation(*leaves))
     for leaf, e, name in zip(leaves, np.eye(len(point)), "ab", strict=False):
         rule = bars[leaf].value
-        measured = central_difference(lambda t, e=e: operation.forward(*(point + t * e)), 0.0)
+        measured = central_difference(lambda t, e=e: 3 * operation.forward(*(point + t * e)), 0.0)
         print(f"{operation.name:<10}{name:<6}{rule:>19.14f}{measured:>19.14f}{rule - measured:>12.1e}")
         assert abs(rule - measured) < 1e-9
 
@@ -330,7 +330,8 @@ for k in range(1, 7):
 # Write your answer in the stub's cell, then call the check below it, for instance `check_2_1(make_power)`.
 #
 # **Exercise 2.1: add an operation.** Make $c = a^b$ for $a > 0$. Both inputs have a derivative: write $a^b = e^{b \log a}$
-# to find the one with respect to $b$. Which parts of the rule can be taken from $c$?
+# to find the one with respect to $b$. Which parts of the rule can be taken from $c$? (A rule made of nodes can be
+# differentiated again: section 7.)
 
 # %%
 def make_power():
@@ -342,6 +343,10 @@ def make_power():
 def check_2_1(make_power):
     check(make_power(), 0.7, 1.3)
     check(make_power(), 2.5, -1.5)
+    x, slope = Node(2.5), 1 + math.log(2.5)  # of x log(x), so (x^x)' = x^x slope
+    found, exact = sweep(sweep(make_power()(x, x))[x]).get(x, Node(0)).value, 2.5**2.5 * (slope**2 + 1 / 2.5)
+    print(f"second derivative of x^x: by the rule {found:.12f}, exact {exact:.12f}")
+    assert abs(found - exact) < 1e-9
 
 
 # %% tags=["solution"]
@@ -368,12 +373,13 @@ def clever_sweep(output):
 
 # %%
 functions = {"sin(exp(x))": lambda x: sin(exp(x)), "3 - 2 / x": lambda x: 3 - 2 / x,
-             "x * x": lambda x: x * x, "x + tanh(x)": lambda x: x + tanh(x)}
-print(f"{'function':<16}{'clever sweep':>16}{'differences':>16}")
+             "x * x": lambda x: x * x, "x + tanh(x)": lambda x: x + tanh(x),
+             "exp(y + y), y=sin(x)": lambda x: (lambda y: exp(y + y))(sin(x))}
+print(f"{'function':<20}{'clever sweep':>16}{'differences':>16}")
 for name, f in functions.items():
     x = Node(2)
     differences = central_difference(lambda t, f=f: f(Node(t)).value, 2.0)
-    print(f"{name:<16}{clever_sweep(f(x))[x].value:>16.8f}{differences:>16.8f}")
+    print(f"{name:<20}{clever_sweep(f(x))[x].value:>16.8f}{differences:>16.8f}")
 
 # %% [markdown]
 # What do the functions on which it fails have in common? Where is the `+=` of equation (3)? Repair the sweep.
@@ -389,7 +395,7 @@ def check_2_2(sweep):
     for name, f in functions.items():
         x = Node(2)
         found, measured = sweep(f(x))[x].value, central_difference(lambda t, f=f: f(Node(t)).value, 2.0)
-        print(f"{name:<16}{found:>16.8f}{measured:>16.8f}")
+        print(f"{name:<20}{found:>16.8f}{measured:>16.8f}")
         assert abs(found - measured) < 1e-8
 
 

@@ -225,7 +225,9 @@ check_pairing("softmax of three rows", softmax, softmax_rule, rng.standard_norma
 # ## 5. Check: can the check fail?
 #
 # To test a rule one needs a cotangent, and the obvious one is all ones: call `np.sum` on the output and differentiate that.
-# Here are three wrong rules beside the right one. `tm.custom_vjp(forward, rule)` makes an operation of each.
+# Here are three wrong rules beside the right one. `tm.custom_vjp(forward, rule)` makes an operation of each, and
+# `tm.vjp(operation, x)` returns its value at $x$ and its *pullback*: the function that takes a cotangent of the result and
+# returns a tuple, with one cotangent for each input.
 #
 # **Predict:** which of the wrong ones does the all-ones cotangent catch? What about a random one?
 
@@ -283,8 +285,9 @@ for name, rule in rules.items():
 # Each stub raises until you write it. Write your answer in the stub's cell, then call the check with it, for instance
 # `check_3_1(logsumexp_rule)`. It prints the pairing, and asks `tm.check_grad` for the second order as well.
 #
-# **Exercise 3.1: logsumexp.** Derive the rule of $c = \log \sum_i e^{x_i}$ over the last axis. An old friend appears in it. (Mind the
-# shapes: $c$ has one axis fewer than $x$. This forward overflows for large $x$; `tm.logsumexp` doesn't.)
+# **Exercise 3.1: logsumexp.** Derive the rule of $c = \log \sum_i e^{x_i}$ over the last axis. An old friend appears in it.
+# (Mind the shapes: $x$ may have any number of axes, and $c$ has one fewer. This forward overflows for large $x$;
+# `tm.logsumexp` doesn't.)
 
 
 # %%
@@ -293,18 +296,21 @@ def logsumexp(x):
 
 
 def logsumexp_rule(c_bar, c, x):
+    """The cotangent of x, in a tuple of one element."""
     raise NotImplementedError("exercise 3.1")
 
 
 # %%
 def check_rule(forward, rule, *inputs):
+    assert type(rule(forward(*inputs), forward(*inputs), *inputs)) is tuple, "a rule returns a tuple, one cotangent for each input"
     check_pairing(forward.__name__, forward, rule, *inputs)
     check = tm.check_grad(tm.custom_vjp(forward, rule), *inputs)
     assert check, check
 
 
 def check_3_1(rule):
-    check_rule(logsumexp, rule, rng.standard_normal((3, 5)))
+    for shape in ((5,), (3, 5), (2, 3, 5)):
+        check_rule(logsumexp, rule, rng.standard_normal(shape))
 
 
 # %% tags=["solution"]
@@ -316,12 +322,14 @@ def logsumexp_rule(c_bar, c, x):
 check_3_1(logsumexp_rule)
 
 # %% [markdown]
-# **Exercise 3.2: solving.** Let $X = A^{-1} B$, computed by `np.linalg.solve(A, B)`. Start from $A X = B$ and differentiate both sides
-# with the product rule. Solve for $dX$, then pair and move. Your rule should call `solve` once and form no inverse.
+# **Exercise 3.2: solving.** Let $X = A^{-1} B$ for matrices $A$ and $B$, computed by `np.linalg.solve(A, B)`. Start from
+# $A X = B$ and differentiate both sides with the product rule. Solve for $dX$, then pair and move. Your rule should call
+# `solve` once and form no inverse.
 
 
 # %%
 def solve_rule(x_bar, x, a, b):
+    """The cotangents of a and b, in this order."""
     raise NotImplementedError("exercise 3.2")
 
 
@@ -353,6 +361,7 @@ def normalise(x):
 
 
 def normalise_rule(z_bar, z, x):
+    """The cotangent of x, in a tuple of one element."""
     raise NotImplementedError("exercise 3.3")
 
 

@@ -56,7 +56,8 @@ from tinymeta.plots import save
 #
 # $$ \boxed{\; H v = \nabla \langle g(x), v \rangle \;} $$
 #
-# Two gradients, one after the other, and $H$ is nowhere to be seen. The code is the formula.
+# Two gradients, one after the other, and $H$ is nowhere to be seen. The code is the formula. `tm.hvp` does the same in one
+# call, and `tm.hessian` makes the whole matrix, to compare with.
 
 
 # %%
@@ -91,7 +92,7 @@ print("change of g by v ", change)
 # ## 2. A graph that grows
 #
 # How can a gradient be differentiated again? Rules are written in NumPy, like any model. The rule of $y = \tanh x$ is
-# `y_bar * (1 - y * y)`. If its arguments are Tensors, then this line makes nodes: a multiplication, a subtraction, another
+# `y_bar * (1 - y**2)`. If its arguments are Tensors, then this line makes nodes: a square, a subtraction, a
 # multiplication. So a sweep *lengthens the graph* by the computation of the gradient, and what comes out is a Tensor like any
 # other. Sweep again, and the graph gets longer again. There is no second mechanism.
 #
@@ -109,10 +110,10 @@ ax.set_title("tanh, its derivative, and the derivative of that: one graph")
 save(ax.figure, "04_graph")
 
 # %% [markdown]
-# Read it from the top. On the right hangs the first sweep: $y' = 1 \cdot (1 - y\,y)$. The second sweep runs that part
-# backward. The subtraction hands $-1$ on to the product $y\,y$. There $y$ was used twice, so each use gets $-1 \cdot y$, and
-# the two are added: $-2y$ is the cotangent of $y$. Now it is the turn of $\tanh$, and its rule is applied for a second time,
-# with $-2y$ instead of $1$. Hence $y'' = -2y\,(1 - y^2)$, which is what your hand found.
+# Read it from the top (grey boxes are constants). On the left hangs the first sweep: $y' = 1 \cdot (1 - y^2)$. The second
+# sweep runs that part backward. The subtraction hands $-1$ on to the square. The rule of the square multiplies that by $2y$,
+# which makes two nodes, and $-2y$ is the cotangent of $y$. Now it is the turn of $\tanh$, and its rule makes three nodes for
+# a second time, on the right, with $-2y$ instead of $1$. Hence $y'' = -2y\,(1 - y^2)$, which is what your hand found.
 #
 # Each sweep visits a node once and adds a few nodes for it. "A few" is a factor, so every order *multiplies* the size of the
 # graph: it grows exponentially with the order. Count the nodes that each derivative hangs on. (Not every node of the picture
@@ -213,7 +214,8 @@ print(f"in dimension {n}, Hv takes the time of {times[1] / times[0]:.1f} gradien
 print(f"the Hessian of a million weights would take {8 * 1e6**2 / 1e12:.0f} terabytes")
 
 # %% [markdown]
-# See the two slopes: $Hv$ stays flat at a few gradients, while $H$ runs along the dotted line. Double the dimension, and each
+# See the two slopes: $Hv$ stays flat at a few gradients, while $H$ runs along the dotted line (in nodes closely; in seconds as
+# closely as the machine's caches and its other work allow). Double the dimension, and each
 # product still costs a few gradients, but the matrix needs twice as many products. A network with a million weights has no
 # Hessian that you could hold; its Hessian products are all yours.
 #
@@ -293,6 +295,7 @@ def residuals(x):
 
 
 def gauss_newton_product(r, x, v):
+    """J' J v, a vector like x, where J is the Jacobian of the function r at x."""
     raise NotImplementedError("exercise 4.1")
 
 
@@ -301,7 +304,7 @@ def check_4_1(gauss_newton_product):
     J = np.stack([along(residuals, x, e) for e in np.eye(4)], axis=1)
     found, measured = gauss_newton_product(residuals, x, v), J.T @ (J @ v)
     print("Gauss-Newton product", found, "largest difference", np.max(np.abs(found - measured)))
-    assert np.max(np.abs(found - measured)) < 1e-8
+    assert np.shape(found) == np.shape(x) and np.max(np.abs(found - measured)) < 1e-8
 
 
 # %% tags=["solution"]
@@ -324,6 +327,7 @@ check_4_1(gauss_newton_product)
 
 # %%
 def best_step(f, x):
+    """The step along the gradient at x that minimises the parabola."""
     raise NotImplementedError("exercise 4.2")
 
 
@@ -358,6 +362,7 @@ print(f"curvature {g @ tm.hvp(f, x, g):.2f}, alpha {alpha:.4f}: f goes from {f(x
 
 # %%
 def third_derivative(f, x, v):
+    """The vector of the sums over j and k of T_ijk v_j v_k, at x."""
     raise NotImplementedError("exercise 4.3")
 
 
