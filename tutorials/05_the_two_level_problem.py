@@ -336,9 +336,9 @@ assert abs(learn_b(np.sum, 2.0)[-1]) > 1e6
 # | `distillation` | Wang et al. 2018 | makes a few synthetic images, so that training on them does well on real ones |
 # | `learned` | Andrychowicz et al. 2016 | an LSTM reads each gradient and proposes the step |
 #
-# For each, where does $\theta$ enter the adaptation: by the `"start"`, the inner `"loss"` or the `"step"`? And has $F$ a direct
-# part $f_\theta$?
-# Return a dictionary of pairs, `{"maml": ("loss", True), ...}`. (The check knows only a checksum of the answer.)
+# For each, where does $\theta$ enter the adaptation: by the `"start"`, the inner `"loss"` or the `"step"`? And has $F$ a
+# direct part $f_\theta$? Return a dictionary of pairs, `{"maml": ("loss", True), ...}`. (The check knows only a checksum of
+# the answer.)
 
 
 # %%
