@@ -251,10 +251,10 @@ assert spectrum[0] < 0 and seen[20, 5] < 0 < seen[20, 20] and 0.6 < seen[100, 50
 
 # %% [markdown]
 # See on the left that the graph grows with every step. The recursion's stays as it is, and what grows is a list of vectors.
-# On the right the quadratics run parallel to the dotted lines. The network hardly forgets: where $H_t$ has an eigenvalue near 0 or
-# below, its factor doesn't shrink. The last 50 of 100 steps see two thirds of the effect, and the last 5 of 20 see the wrong
-# *sign*: what a decay does at once is not what it does in the end. This is the *short-horizon bias* of truncation. And where
-# $\alpha$ times an eigenvalue exceeds 2, factors *grow*, and meta-gradients explode.
+# On the right the quadratics run parallel to the dotted lines. The network hardly forgets: where $H_t$ has an eigenvalue
+# near 0 or below, its factor doesn't shrink. The last 50 of 100 steps see two thirds of the effect, and the last 5 of 20
+# see the wrong *sign*: what a decay does at once is not what it does in the end. This is the *short-horizon bias* of
+# truncation. And where $\alpha$ times an eigenvalue exceeds 2, factors *grow*, and meta-gradients explode.
 #
 # ## 6. Small steps: a differential equation
 #
