@@ -277,6 +277,8 @@ for a, value, change, before in zip(rates, values, changes, (np.nan, *changes[:-
 assert np.allclose(changes[1:-1] / changes[2:], 2, rtol=0.01)
 
 # %% [markdown]
+# Half the rate halves the change: the ratio is 2. Both loops have a limit, and it is the same calculus, without a step in it.
+#
 # ## On your own
 #
 # Write your answer in the stub's cell, then call the check, for instance `check_7_1(truncated)`.
