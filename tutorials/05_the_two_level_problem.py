@@ -230,6 +230,8 @@ def descend(theta, steps=50, tolerance=0.0, phi=0.0):
 
 
 # %%
+# Added to L, |phi| / 2 adds 1/2 to its slope where phi > 0 and -1/2 where phi < 0. So the minimum lies where it would lie for a
+# theta nearer to 0 by 1/2; and it lies in the kink, at 0, while |theta| is less than that.
 candidates = np.arange(9) / 4 - 1
 ways = {
     "three steps": lambda theta: descend(theta, 3),
@@ -268,10 +270,10 @@ for name, way in ways.items():
 #
 # $$ \frac{d\phi}{d\theta} = -\Big(\frac{\partial g}{\partial\phi}\Big)^{\!-1} \frac{\partial g}{\partial\theta} . \tag{5} $$
 #
-# The formula is right, and we have used it: (4) is (5) for $g = n \nabla_\phi L$. But a $g$ without $\theta$ has
+# The formula is right, and we have used it: (4) is (5) for $g = n \nabla_\phi L$ (the $n$ cancels). But a $g$ without $\theta$ has
 # $\partial g / \partial\theta = 0$, and so $d\phi/d\theta = 0$. Write $g(\phi, \theta, \mathcal T)$. The case is real: in
 # MAML $\theta$ is only where the steps *start*, and a unique minimum doesn't know from where it was reached. What depends on
-# the start is the result of *few* steps:
+# the start is the result of *few* steps. (Without `init=`, a `tm.Bilevel` starts them at its meta-parameter.)
 
 # %%
 condition = tm.grad(problem.inner)
@@ -329,13 +331,14 @@ assert abs(learn_b(np.sum, 2.0)[-1]) > 1e6
 # | key | paper | what it does |
 # |---|---|---|
 # | `maml` | Finn et al. 2017 | a few gradient steps on a new task; learns from where they should start |
-# | `penalties` | Lorraine et al. 2020 | trains to the end with a penalty for each weight, tuned on validation data |
+# | `penalties` | Lorraine et al. 2020 | trains to the end with a penalty for each weight, tuned for a small error on validation data |
 # | `darts` | Liu et al. 2019 | mixes operations in a network; the mixing is tuned on validation data while the weights are trained |
 # | `distillation` | Wang et al. 2018 | makes a few synthetic images, so that training on them does well on real ones |
 # | `learned` | Andrychowicz et al. 2016 | an LSTM reads each gradient and proposes the step |
 #
-# For each, where does $\theta$ enter the adaptation: `"start"`, `"loss"` or `"step"`? And has $F$ a direct part $f_\theta$?
-# Return a dictionary of pairs, `{"maml": ("loss", True), ...}`. (The check knows only a checksum of the answer.)
+# For each, where does $\theta$ enter the adaptation: by the `"start"`, the inner `"loss"` or the `"step"`? And has $F$ a
+# direct part $f_\theta$? Return a dictionary of pairs, `{"maml": ("loss", True), ...}`. (The check knows only a checksum of
+# the answer.)
 
 
 # %%
@@ -349,7 +352,7 @@ def check_5_1(name_the_levels):
     papers = "maml", "penalties", "darts", "distillation", "learned"
     print({paper: answer[paper] for paper in papers})
     for paper, checksum in zip(papers, (3217118683, 2864272113, 2240318888, 3742298597, 4049258306), strict=True):
-        assert zlib.crc32(f"{paper} {answer[paper]}".encode()) == checksum, f"think again about {paper}"
+        assert zlib.crc32(f"{paper} {tuple(answer[paper])}".encode()) == checksum, f"think again about {paper}"
 
 
 # %% tags=["solution"]
@@ -365,8 +368,8 @@ check_5_1(name_the_levels)
 
 # %% [markdown]
 # **Exercise 5.2: a penalty for each weight.** Replace $\frac{\lambda}{2} |\phi|^2$ by $\frac12 \sum_j \lambda_j \phi_j^2$.
-# Derive the Jacobian $\partial \phi_i / \partial \lambda_j$ from the equation that takes the place of (3), and write it with
-# one solve. Whose penalty moves a weight that is 0?
+# Derive the Jacobian $\partial \phi_i / \partial \lambda_j$ (row $i$, column $j$) from the equation that takes the place of (3),
+# and write it with one solve. The offset stays at 2, as in `adapt_each`. Whose penalty moves a weight that is 0?
 
 
 # %%

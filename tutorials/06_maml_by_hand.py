@@ -161,7 +161,7 @@ def draw_factor(ax):
     for K, color in ((1, "C0"), (2, "C1"), (3, "C2"), (10, "C4")):
         ax.plot(x, (1 - x) ** K, color, label=f"K = {K}")
     ax.axhspan(-1, 0, color="C3", alpha=0.1, label="first order has the wrong sign")
-    ax.axvline(1.6, color="grey", linestyle="--")
+    ax.axvline(1.6, color="grey", linestyle="--", label="αa = 1.6")
     ax.set(title="What first order forgets", xlabel="αa", ylabel="$(1 - αa)^K$", ylim=(-1, 1))
 
 
@@ -186,9 +186,9 @@ save(figure, "06_wrong_sign")
 
 # %% [markdown]
 # See on the left that for odd $K$ the sign is wrong in half of the range in which gradient descent converges; for even $K$
-# never, though the size may be off by any factor. On the right the green arrows go down and the red ones up. Why? At
-# $\alpha a = 1.6$ a step *overshoots*: move $\theta$ to the right, and $\phi_1$ lands farther to the left. First order
-# believes that $\phi_1$ moves along with $\theta$.
+# never, though the size may be off by any factor. On the right the green arrows point to where $F$ is smaller, the red ones
+# to where it is larger. Why? At $\alpha a = 1.6$ a step *overshoots*: move $\theta$ to the right, and $\phi_1$ lands
+# farther to the left. First order believes that $\phi_1$ moves along with $\theta$.
 #
 # ## 4. Training on three tasks
 #
@@ -197,17 +197,18 @@ save(figure, "06_wrong_sign")
 
 
 # %%
-def line(slope, a):
-    return {"support": draw(rng, slope, a, noise=0), "query": draw(rng, slope, 1.0, noise=0)}
+def line(slope, a, c):
+    return {"support": draw(rng, slope, a, noise=0), "query": draw(rng, slope, c, noise=0)}
 
 
 def mean_loss(order, alpha, steps=1):
     F = tm.maml.objective(problem, steps=steps, lr=alpha, order=order)  # 2: adapt, then judge
-    return lambda theta: np.mean(tm.vmap(F, (None, 0))(theta, tasks))  # 1 and 3: each of the tasks; their mean
+    return lambda theta: np.mean(tm.vmap(F, (None, 0))(theta, tasks))  # 1 and 3: F of each task, all with one theta; their mean
 
 
 # %%
-tasks = tm.tree.map(lambda *parts: np.stack(parts), line(1, 1.2), line(2, 1.6), line(5, 1.9))
+# `tm.tree.map` goes through the dictionaries and stacks their arrays, `tm.vmap` goes along the first axis of the stacks.
+tasks = tm.tree.map(lambda *parts: np.stack(parts), line(1, 1.2, c=0.8), line(2, 1.6, c=1.0), line(5, 1.9, c=1.5))
 
 
 def train(order, alpha, theta=3.0, iterations=30):
@@ -278,9 +279,9 @@ for alpha in (0.1, 0.4, 0.7, 1.0, 1.3):
 assert losses[2] > losses[1] > losses[0]  # at 1.3 the loss grows with the steps
 
 # %% [markdown]
-# In the column $K = 1$ all rows but that of 0.4 are worse than they need be. Where the rate suits all tasks, more steps hide
-# it. Beyond $\alpha a = 2$ for the most curved task, each step makes it worse. With every number state $\alpha$, $K$, and
-# whether the loss is a sum or a mean: that changes $a$, and only $\alpha a$ matters.
+# In the second column all rows but that of 0.4 are worse than they need be: compare them with the first. Where the rate
+# suits all tasks, more steps hide it. Beyond $\alpha a = 2$ for the most curved task, each step makes it worse. With every
+# number state $\alpha$, $K$, and whether the loss is a sum or a mean: that changes $a$, and only $\alpha a$ matters.
 #
 # ## On your own
 #
@@ -313,9 +314,9 @@ def first_order_is_exact(alpha_a, steps):
 check_6_1(first_order_is_exact)
 
 # %% [markdown]
-# **Exercise 6.2: learn the learning rate.** Differentiate (2) with respect to $\alpha$, and find $dF / d\alpha$. If $d = s$
-# and $0 < r < 1$, which sign has it, and why? (In the library, $\theta$ may contain both: `init` picks the start out of it,
-# `lr` the rate.)
+# **Exercise 6.2: learn the learning rate.** Differentiate (2) with respect to $\alpha$, and return $dF / d\alpha$ after
+# $K \ge 1$ steps. If $d = s$ and $0 < r < 1$, which sign has it, and why? (In the library, $\theta$ may contain both:
+# `init` picks the start out of it, `lr` the rate.)
 
 
 # %%
@@ -326,6 +327,7 @@ def rate_gradient(theta, task, steps, alpha):
 # %%
 def check_6_2(rate_gradient):
     both = tm.Bilevel(problem.inner, problem.outer, init=lambda theta, task: theta["start"])
+    task = {"support": draw(rng, 2, 0.7, noise=0.3), "query": draw(rng, 2, 1.5, noise=0.3)}
     for alpha, K in ((0.1, 1), (0.3, 5), (1.6, 3)):
         result = tm.maml.meta_gradient(both, {"start": theta, "rate": alpha}, task, steps=K, lr=lambda theta: theta["rate"])
         found = rate_gradient(theta, task, K, alpha)
@@ -347,7 +349,7 @@ check_6_2(rate_gradient)
 # %% [markdown]
 # **Exercise 6.3: where does training end?** For tasks with $s = d$ and $K = 1$, find the $\theta$ at which the mean of (4)
 # over the tasks is zero, and the one for the mean of (5), from arrays of $a$, $s$ and $c$. Both are weighted means of the
-# $s$. What are the weights? When does training approach the second, when does it run away?
+# $s$. What are the weights? When does training with steps of length 1 approach the second, when does it run away?
 
 
 # %%
@@ -358,7 +360,7 @@ def where_training_ends(a, s, c, alpha):
 
 # %%
 def check_6_3(where_training_ends):
-    a, s, c = np.array([1.2, 1.6, 1.9]), np.array([1.0, 2.0, 5.0]), np.ones(3)
+    a, s, c = np.array([1.2, 1.6, 1.9]), np.array([1.0, 2.0, 5.0]), np.array([0.8, 1.0, 1.5])
     for alpha in (0.4, 1.0):
         exact, first = where_training_ends(a, s, c, alpha)
         print(f"α = {alpha}: exact ends at {exact:.4f}, trained {train(2, alpha, iterations=99)[-1]:.4f}; first order {first:.4f}")

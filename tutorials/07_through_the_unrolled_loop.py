@@ -43,6 +43,10 @@ from tinymeta.tasks import quadratics, sinusoids
 #
 # $$ L(\phi, \rho) = \text{mean squared error on the support set} + \tfrac{\rho}{2} |\phi|^2, \qquad
 #    f(\phi) = \text{mean squared error on the query set} . $$
+#
+# As in lesson 6, $F(\theta) = f(\phi_K)$ after $K$ steps of gradient descent. Three tools of the library help: `sinusoids.draw`
+# draws a batch of tasks, `tm.tree.map` applies a function to each array in it (here: take the first), and `tm.ravel` puts the
+# network's arrays into one vector, with a function that takes it apart again.
 
 
 # %%
@@ -128,9 +132,10 @@ def by_product(phis):
 
 
 # %%
-def by_recursion(phis, loss=lambda phi: problem.inner(phi, theta, task)):
+def by_recursion(phis):
+    loss = lambda phi: problem.inner(phi, theta, task)
     lambda_, rho_bar = tm.grad(problem.outer)(phis[-1], theta, task), 0.0
-    for phi in phis[-2::-1]:
+    for phi in phis[-2::-1]:  # from phi_{K-1} back to phi_0
         rho_bar = rho_bar - alpha * (lambda_ @ phi)
         lambda_ = lambda_ - alpha * tm.hvp(loss, phi, lambda_)
     return {"start": lambda_, "decay": rho_bar}
@@ -150,16 +155,16 @@ assert np.allclose(by_matrices, by_vectors, rtol=1e-12, atol=1e-12)
 # ## 4. Check
 #
 # The judge knows none of this: central differences of $F$, along a random unit vector $v$ of starts, and along $\rho$. The
-# last two rows are mistakes. One takes each Hessian one step late, at $\phi_{t+1}$; the other drops them, and with them
-# everything that goes through a gradient. **Predict** the order of magnitude of each difference, and what first order says
-# about $\rho$.
+# last two rows are mistakes. One is a step late, with $\phi_{t+1}$ for $\phi_t$, also in the Hessians; the other drops the
+# Hessians, and with them everything that goes through a gradient. **Predict** the order of magnitude of each difference,
+# and what first order says about $\rho$.
 
 # %%
 estimates = {
     "adjoint recursion": by_recursion(phis),
     "tm.maml, by graph": tm.maml.meta_gradient(problem, theta, task, steps=20, lr=alpha).grad,
     "tm.maml, by recursion": tm.maml.meta_gradient(problem, theta, task, steps=20, lr=alpha, by="recursion").grad,
-    "Hessians one step late": by_recursion([*phis[1:], phis[-1]]),
+    "one step late": by_recursion([*phis[1:], phis[-1]]),
     "first order": tm.maml.meta_gradient(problem, theta, task, steps=20, lr=alpha, order=1).grad,
 }
 
@@ -174,9 +179,9 @@ for name, move in {"v": {"start": v / np.linalg.norm(v), "decay": 0.0}, "ρ": {"
         assert (abs(exact - approximate) < 1e-9) == (estimate in list(estimates)[:3])
 
 # %% [markdown]
-# The three that should agree do. The late Hessians are off by less than ten percent, which no training curve would show.
-# First order says that the weight decay has no effect at all: $\rho$ acts through the inner gradients only, and those it
-# takes for constants.
+# The three that should agree do. The late one is off by less than ten percent, which no training curve would show. First
+# order says that the weight decay has no effect at all: $\rho$ acts through the inner gradients only, and those it takes
+# for constants.
 #
 # ## 5. Memory, and going back a few steps only
 #
@@ -246,10 +251,10 @@ assert spectrum[0] < 0 and seen[20, 5] < 0 < seen[20, 20] and 0.6 < seen[100, 50
 
 # %% [markdown]
 # See on the left that the graph grows with every step. The recursion's stays as it is, and what grows is a list of vectors.
-# On the right the quadratics run along the dotted lines. The network hardly forgets: where $H_t$ has an eigenvalue near 0 or
-# below, its factor doesn't shrink. The last 50 of 100 steps see two thirds of the effect, and the last 5 of 20 see the wrong
-# *sign*: what a decay does at once is not what it does in the end. This is the *short-horizon bias* of truncation. And where
-# $\alpha$ times an eigenvalue exceeds 2, factors *grow*, and meta-gradients explode.
+# On the right the quadratics run parallel to the dotted lines. The network hardly forgets: where $H_t$ has an eigenvalue
+# near 0 or below, its factor doesn't shrink. The last 50 of 100 steps see two thirds of the effect, and the last 5 of 20
+# see the wrong *sign*: what a decay does at once is not what it does in the end. This is the *short-horizon bias* of
+# truncation. And where $\alpha$ times an eigenvalue exceeds 2, factors *grow*, and meta-gradients explode.
 #
 # ## 6. Small steps: a differential equation
 #
@@ -272,12 +277,14 @@ for a, value, change, before in zip(rates, values, changes, (np.nan, *changes[:-
 assert np.allclose(changes[1:-1] / changes[2:], 2, rtol=0.01)
 
 # %% [markdown]
+# Half the rate halves the change: the ratio is 2. Both loops have a limit, and it is the same calculus, without a step in it.
+#
 # ## On your own
 #
 # Write your answer in the stub's cell, then call the check, for instance `check_7_1(truncated)`.
 #
-# **Exercise 7.1: truncate.** Go back $k$ steps only, and take $\phi_{K-k}$ for a constant. Return a dictionary like
-# `by_recursion`. Take care of the start: when does anything reach it?
+# **Exercise 7.1: truncate.** Go back $k \le K$ steps only. For $k < K$ that takes $\phi_{K-k}$ for a constant; with $k = K$
+# nothing is cut. Return a dictionary like `by_recursion`. Take care of the start: when does anything reach it?
 
 
 # %%

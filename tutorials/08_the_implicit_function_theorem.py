@@ -145,8 +145,8 @@ except np.linalg.LinAlgError as error:
 # For $\theta = (5, 2)$ they do so at $\phi = (2, 1)$, and (2) is
 # $-\begin{pmatrix} 4 & 2 \\ 1 & 2 \end{pmatrix}^{-1} (-I) = \tfrac16 \begin{pmatrix} 2 & -2 \\ -1 & 4 \end{pmatrix}$.
 #
-# And lesson 5's warning: a condition that is written $g(\phi, \mathcal T) = 0$, as one often sees it, has
-# $\partial g / \partial\theta = 0$. Its solution never moves with $\theta$.
+# And lesson 5's warning: a condition that is written $g(\phi, \mathcal T) = 0$ has $\partial g / \partial\theta = 0$. Its solution
+# never moves with $\theta$.
 
 
 # %%
@@ -249,6 +249,7 @@ assert np.allclose(by_theorem, closed, rtol=1e-12, atol=1e-12)
 # %%
 F = lambda theta: ridge.outer(solve_ridge(theta)[0], theta, task)
 direct, exact = tm.grad(ridge.outer, argnums=1)(phi, theta, task), vector_first(ridge, phi, theta, task)
+# The wrong sign is f_theta + M'v, and M'v = direct - exact.
 library, no_penalty = tm.implicit.meta_gradient(ridge, theta, task).grad, vector_first(ridge, phi, theta, task, on_support)
 print(f"{'':>2}{'exact, by (5)':>17}{'library':>17}{'approximate':>17}{'difference':>12}{'wrong sign':>13}{'without penalty':>17}")
 for name, e, *row in zip(("λ₁", "λ₂", "λ₃", "λ₄", "b"), np.eye(5), exact, library, 2 * direct - exact, no_penalty, strict=True):
@@ -368,7 +369,7 @@ def draw_entries(ax, lr, steps=range(1, 31)):
         entries = np.array([through_steps(problem, theta, task, K, lr)[:4] for K in steps])
         for j, name in enumerate("₁₂₃₄"):
             ax.plot(steps, entries[:, j], f"C{j}{style}", label=f"λ{name}" if value == 0 else None)
-    ax.hlines(exact[:4], 1, 33, "k", ":")
+    ax.hlines(exact[:4], 1, 33, "k", ":", label="the end, by (5)")
     ax.set(title="dF/dλ through K steps, from 0 and (dashed) from 2", xlabel="steps K", ylabel="entry of the gradient")
 
 
@@ -380,7 +381,7 @@ def draw_distance(ax, name, color, case, factor):
     ax.semilogy(K, distances, color + "o-", label=f"{name}, α = {factor} / $h_{{max}}$")
     expected = K * (1 - lr * h[0]) ** K
     ax.semilogy(K, expected * distances[-1] / expected[-1], color + ":")
-    ax.set(title="The steps' gradient tends to the end's", xlabel="steps K", ylabel="relative distance")
+    ax.set(title="The steps' gradient tends to the end's (dotted: $K r^K$)", xlabel="steps K", ylabel="relative distance")
 
 
 # %%
@@ -389,23 +390,23 @@ draw_entries(left, lr=1 / np.linalg.eigvalsh(A / 10)[-1])
 draw_distance(right, "ridge", "C0", (ridge, theta, task), 1)
 draw_distance(right, "ridge", "C1", (ridge, theta, task), 0.5)
 draw_distance(right, "network with iMAML's term", "C2", cases["network, λ = 1.0"], 1)
-left.legend(loc="center right", ncols=2, fontsize=9)
+left.legend(loc="lower right", ncols=2, fontsize=9)
 right.legend()
 save(figure, "08_steps_tend_to_the_end")
 
 # %% [markdown]
 # See on the left all lines end on the dotted ones, from either start, though through few steps $\lambda_1$ and $\lambda_2$ have the
-# wrong sign. On the right the errors join the dotted $K r^K$. What the steps tell with hundreds of vectors in memory, the end
-# tells from one.
+# wrong sign. On the right the errors join the dotted $K r^K$. What the steps tell with hundreds of vectors in memory, the end tells
+# from one.
 #
 # ## On your own
 #
 # Write your answer in the stub's cell, then call the check, for instance `check_8_1(imaml)`.
 #
-# **Exercise 8.1: iMAML's proximal term.** For *any* loss $L(\phi)$ with the term $\frac\lambda2 |\phi - \theta|^2$, find $H$ and
-# $M$ of the whole inner loss, and from (5) both $dF/d\theta$ and $dF/d\lambda$. Given is $B = \nabla^2 L(\phi^\star)$, without the
-# term. Bring the first into the paper's form $(I + B/\lambda)^{-1} f_\phi$. What is it for $\lambda \to \infty$, and for
-# $\lambda \to 0$?
+# **Exercise 8.1: iMAML's proximal term.** For *any* loss $L(\phi)$ with the term $\frac\lambda2 |\phi - \theta|^2$, find $H$ and $M$
+# of the whole inner loss, and from (5) both $dF/d\theta$ and $dF/d\lambda$ ($f$ contains neither). Given is
+# $B = \nabla^2 L(\phi^\star)$, without the term. Bring the first into the paper's form $(I + B/\lambda)^{-1} f_\phi$. What is it for
+# $\lambda \to \infty$, and for $\lambda \to 0$?
 
 
 # %%
@@ -455,12 +456,12 @@ def query(phi):
 
 # %%
 def check_8_2(weight_gradient, rho=0.3):
-    s = np.ones(10)
+    s = np.linspace(0.5, 1.5, 10)
     solve = lambda s: np.linalg.solve((X[:10].T * s) @ X[:10] + rho * np.eye(4), X[:10].T @ (s * y[:10]))
     found = weight_gradient(X[:10], y[:10], s, rho, tm.grad(query)(solve(s)), solve(s))
     again = [(query(solve(s + 1e-5 * e)) - query(solve(s - 1e-5 * e))) / 2e-5 for e in np.eye(10)]
     print("dF/ds:", *found.round(4), f"largest difference from solving again: {np.max(np.abs(found - again)):.1e}")
-    print(f"query loss {query(solve(s)):.4f}, without point {np.argmax(found)} {query(solve(s - np.eye(10)[np.argmax(found)])):.4f}")
+    print(f"query loss {query(solve(s)):.4f}, without point {np.argmax(found)} {query(solve(s * (found < np.max(found)))):.4f}")
     assert np.allclose(found, again, rtol=1e-6, atol=1e-9)
 
 
@@ -477,7 +478,7 @@ check_8_2(weight_gradient)
 
 # %% [markdown]
 # **Exercise 8.3: no minimum at all.** A recurrent layer that has come to rest, $x = \tanh(W x + u)$, minimises nothing, but it
-# fulfils a condition. Find $dx/du$ by (2), with $D = \operatorname{diag}(1 - x^2)$.
+# fulfils a condition. The unknown is now $x$. Find $dx/du$ by (2), with $D = \operatorname{diag}(1 - x^2)$.
 
 
 # %%
