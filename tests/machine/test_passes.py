@@ -37,6 +37,7 @@ FUNCTIONS = {
     "checkpoint": (tm.grad(tm.checkpoint(loss)), THETA, TASKS[0][0], TASKS[1][0]),
     "a loss that isn't linear": (tm.value_and_grad(lambda *a: np.log(meta(*a))), THETA, *TASKS),
     "two results, one taken": (lambda x: tm.vmap(lambda row: (np.sin(row), np.cos(row)))(x)[1], TASKS[0]),
+    "a chain of products": (lambda A, x: A @ (A @ (A @ (A @ x))), TASKS[0][0, :3], TASKS[0][1, :3]),
     "a map of a map": (tm.grad(lambda x: np.sum(tm.vmap(tm.vmap(lambda a: np.sin(a) * x[0, 0, 0]))(x))), TASKS[0]),
 }
 

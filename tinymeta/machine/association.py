@@ -159,7 +159,7 @@ class _Associating:
             bias = whole.slot
         T = Factor(thin.slot, False)
         self.made[r.slot] = self.product(r.slot, r, *((T, B) if right else (A, T)), bias, scale * t)
-        self.before[r.slot] = [*written, *self.before.get(r.slot, [])]
+        self.before[r.slot] = [*self.before.get(r.slot, []), *written]
         self._reads(self.made[r.slot])
 
     def add(self, r: Instruction, a: Factor, b: Factor, bias: int | None = None, scale: float = 1.0) -> Instruction:
