@@ -352,8 +352,9 @@ assert interval(errors[8]["learned weights"] - errors[8]["clean alone"])[0] < 0 
 
 # %% [markdown]
 # See the blue and the orange curve cross. With few clean points, weighting wins by far. With many, the best use of them is the
-# plainest: fit them, and forget the rest. (The oracle has twenty good points; forty are more.) Beside "one weight for all" alone, as one often sees it, weighting would have seemed
-# to win everywhere. And the prediction in the report is wrong, twice. It stays there.
+# plainest: fit them, and forget the rest. (The oracle has twenty good points; forty are more.) Beside "one weight for all" alone,
+# as one often sees it, weighting would have seemed to win everywhere. And the prediction in the report is wrong, twice. It stays
+# there.
 #
 # ## 6. Report
 #
@@ -454,7 +455,7 @@ def hand_in(kind, seed):
 
 # %%
 def check_14_2(diagnose):
-    for seed, kind in enumerate(np.random.default_rng(14).permutation(["sound", "leak", "blind"])):
+    for seed, kind in enumerate(np.random.default_rng(14).permutation(["sound", "leak", "blind"]).tolist()):
         experiment = hand_in(kind, seed)
         licence(*experiment[:2], theta, experiment[2])
         print(f"colleague {seed} has a licence; you say {diagnose(*experiment)!r}")
@@ -535,6 +536,7 @@ check_14_3(my_experiment)
 # | $f^v_j(\theta)$ | $(x^{c\top}_j \phi - y^c_j)^2$ | `problem.outer(phi, theta, task)`, their mean | () |
 # | $\theta^*(w)$ | $\phi(\theta)$ | `ridge(X, y, s)` | (10,) |
 # | $N$, $M$ | $n$, $m$ | 40, `clean` or `m` | () |
+# | | $\rho$ | `RHO` | () |
 # | | $A$, $v = A^{-1} f_\phi$ | `A`, `v` | (10, 10), (10,) |
 # | | $dF / d\theta$, (4) | `by_hand(theta, task)` | (40,) |
 #
