@@ -21,11 +21,11 @@ author = "the tinymeta developers"
 copyright = "the tinymeta developers. Code MIT, prose CC-BY-4.0"
 release = version = tinymeta.__version__
 extensions = ["myst_nb", "sphinxcontrib.katex", "annotate", "reference"]
-exclude_patterns = ["conf.py", "node_modules", "_ext", "_static", "_made"]
+exclude_patterns = ["conf.py", "node_modules", "_ext", "_static", "_made", "guides/*.py"]
 
 html_theme = "furo"
 html_title = "tinymeta"
-html_static_path = ["_static", "_made"]
+html_static_path = ["_static", "_made", "guides/*.py"]
 html_css_files = ["tinymeta.css"]
 html_show_search_summary = False  # the summaries would be fetched, which a page that was opened from a disk may not
 html_show_sourcelink = False
