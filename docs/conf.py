@@ -25,7 +25,7 @@ exclude_patterns = ["conf.py", "node_modules", "_ext", "_static", "_made", "guid
 
 html_theme = "furo"
 html_title = "tinymeta"
-html_static_path = ["_static", "_made", "guides/*.py"]
+html_static_path = ["_static", "_made"]
 html_css_files = ["tinymeta.css"]
 html_show_search_summary = False  # the summaries would be fetched, which a page that was opened from a disk may not
 html_show_sourcelink = False
