@@ -26,7 +26,8 @@ theta = {"W": rng.normal(size=(1, 4)), "b": rng.normal(size=4), "v": rng.normal(
 x = rng.uniform(-5, 5, size=(20, 2, 10, 1))
 y = rng.uniform(0.1, 5, size=(20, 1, 1)) * jnp.sin(x[..., 0])
 one = jax.value_and_grad(after_one_step)(theta, (x[0, 0], y[0, 0]), (x[0, 1], y[0, 1]))
-all_of_them = jax.jit(jax.value_and_grad(mean))(theta, (x[:, 0], y[:, 0]), (x[:, 1], y[:, 1]))
+batch = jax.jit(jax.value_and_grad(mean))(theta, (x[:, 0], y[:, 0]), (x[:, 1], y[:, 1]))
 
-for value, gradient in (one, all_of_them):
-    print(f"{value:.12f}", *(f"{element:.12f}" for name in theta for element in gradient[name].ravel()), sep="\n")
+for value, gradient in (one, batch):
+    numbers = [value, *(element for name in theta for element in gradient[name].ravel())]
+    print("\n".join(f"{number:.12f}" for number in numbers))

@@ -19,11 +19,13 @@ def mean(theta, support, query):
 
 
 rng = np.random.default_rng(0)
-theta = {"W": torch.tensor(rng.normal(size=(1, 4))), "b": torch.tensor(rng.normal(size=4)), "v": torch.tensor(rng.normal(size=4))}
+theta = {"W": rng.normal(size=(1, 4)), "b": rng.normal(size=4), "v": rng.normal(size=4)}
+theta = {name: torch.tensor(array) for name, array in theta.items()}
 x = torch.tensor(rng.uniform(-5, 5, size=(20, 2, 10, 1)))
 y = torch.tensor(rng.uniform(0.1, 5, size=(20, 1, 1))) * torch.sin(x[..., 0])
 one = torch.func.grad_and_value(after_one_step)(theta, (x[0, 0], y[0, 0]), (x[0, 1], y[0, 1]))
-all_of_them = torch.func.grad_and_value(mean)(theta, (x[:, 0], y[:, 0]), (x[:, 1], y[:, 1]))
+batch = torch.func.grad_and_value(mean)(theta, (x[:, 0], y[:, 0]), (x[:, 1], y[:, 1]))
 
-for gradient, value in (one, all_of_them):
-    print(f"{value:.12f}", *(f"{element:.12f}" for name in theta for element in gradient[name].ravel()), sep="\n")
+for gradient, value in (one, batch):
+    numbers = [value, *(element for name in theta for element in gradient[name].ravel())]
+    print("\n".join(f"{number:.12f}" for number in numbers))
