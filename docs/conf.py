@@ -21,7 +21,7 @@ author = "the tinymeta developers"
 copyright = "the tinymeta developers. Code MIT, prose CC-BY-4.0"
 release = version = tinymeta.__version__
 extensions = ["myst_nb", "sphinxcontrib.katex", "annotate", "reference"]
-exclude_patterns = ["conf.py", "node_modules", "_ext", "_static", "_made"]
+exclude_patterns = ["conf.py", "node_modules", "_ext", "_static", "_made", "guides/*.py"]
 
 html_theme = "furo"
 html_title = "tinymeta"

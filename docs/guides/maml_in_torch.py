@@ -1,0 +1,31 @@
+"""The gradient through one step of MAML, for one task and for twenty: in PyTorch."""
+
+import numpy as np
+import torch
+
+
+def loss(phi, x, y):
+    return torch.mean((torch.tanh(x @ phi["W"] + phi["b"]) @ phi["v"] - y) ** 2)
+
+
+def after_one_step(theta, support, query):
+    g = torch.func.grad(loss)(theta, *support)
+    phi = {name: theta[name] - 0.05 * g[name] for name in theta}
+    return loss(phi, *query)
+
+
+def mean(theta, support, query):
+    return torch.mean(torch.func.vmap(after_one_step, (None, 0, 0))(theta, support, query))
+
+
+rng = np.random.default_rng(0)
+theta = {"W": rng.normal(size=(1, 4)), "b": rng.normal(size=4), "v": rng.normal(size=4)}
+theta = {name: torch.tensor(array) for name, array in theta.items()}
+x = torch.tensor(rng.uniform(-5, 5, size=(20, 2, 10, 1)))
+y = torch.tensor(rng.uniform(0.1, 5, size=(20, 1, 1))) * torch.sin(x[..., 0])
+one = torch.func.grad_and_value(after_one_step)(theta, (x[0, 0], y[0, 0]), (x[0, 1], y[0, 1]))
+batch = torch.func.grad_and_value(mean)(theta, (x[:, 0], y[:, 0]), (x[:, 1], y[:, 1]))
+
+for gradient, value in (one, batch):
+    numbers = [value, *(element for name in theta for element in gradient[name].ravel())]
+    print("\n".join(f"{number:.12f}" for number in numbers))
