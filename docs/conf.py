@@ -1,5 +1,6 @@
 """The site: `npm install --prefix docs && sphinx-build -W docs site`, then open site/index.html."""
 
+import base64
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ ROOT = HERE.parent
 sys.path[:0] = [str(HERE / "_ext"), str(ROOT)]
 
 import tinymeta  # noqa: E402
+from tinymeta import course  # noqa: E402
 
 project = "tinymeta"
 author = "the tinymeta developers"
@@ -31,7 +33,7 @@ html_show_search_summary = False  # the summaries would be fetched, which a page
 html_show_sourcelink = False
 html_copy_source = False
 toc_object_entries_show_parents = "hide"
-pygments_style, pygments_dark_style = "friendly", "github-dark"
+pygments_style, pygments_dark_style = "a11y-high-contrast-light", "a11y-high-contrast-dark"
 html_theme_options = {"navigation_with_keys": True}
 suppress_warnings = ["myst.header"]  # a lesson's or a docstring's headings begin where they begin
 
@@ -71,13 +73,12 @@ DERIVATIONS = {
 
 
 def lessons():
-    """A copy of each lesson, with a link to the notebook in front."""
-    notebooks = HERE / "_made" / "notebooks"
-    notebooks.mkdir(parents=True, exist_ok=True)
+    """A copy of each lesson, with a link to its notebook, which is in the link: browsers don't download from a disk."""
     for path in sorted((ROOT / "tutorials").glob("[0-9][0-9]_*.py")):
         lesson = jupytext.read(path, fmt="py:percent")
-        jupytext.write(lesson, notebooks / f"{path.stem}.ipynb")
-        link = f'<a class="download" href="../_static/notebooks/{path.stem}.ipynb" download>Download this lesson as a notebook</a>'
+        notebook = base64.b64encode(course.notebook(path, solved=True).encode()).decode()
+        link = (f'<a class="download" download="{path.stem}.ipynb" href="data:application/x-ipynb+json;base64,{notebook}">'
+                "Download this lesson as a notebook</a>")  # fmt: skip
         first = lesson.cells[0]
         first.source = re.sub(r"\n", f"\n\n{link}\n", first.source, count=1)
         _write(HERE / "lessons" / path.name, jupytext.writes(lesson, fmt="py:percent"))

@@ -341,9 +341,10 @@ def _zeros(x: Any) -> Any:
 #    \dot z_{t+1} = \Phi_z\, \dot z_t + \Phi_g\, \dot g_t + \Phi_\alpha\, \dot\alpha_t, $$
 # for gradient descent
 # $$ \dot\phi_{t+1} = (I - \alpha H_t)\, \dot\phi_t - \alpha M_t\, \dot\theta - g_t\, \dot\alpha_t. $$
-# The outer losses add $\dot F = \sum_t w_t \big( \langle \partial f / \partial\phi, \dot\phi_t \rangle
-# + \langle \partial f / \partial\theta, \dot\theta \rangle \big)$. Nothing of a step is needed after it. One direction for each number
-# in theta gives the gradient, one after the other.
+# The outer losses add
+# $$ \dot F = \sum_t w_t \Big( \Big\langle \frac{\partial f}{\partial\phi}, \dot\phi_t \Big\rangle
+#    + \Big\langle \frac{\partial f}{\partial\theta}, \dot\theta \Big\rangle \Big). $$
+# Nothing of a step is needed after it. One direction for each number in theta gives the gradient, one after the other.
 def _by_forward(loop: InnerLoop, theta: Any) -> Swept:
     theta = tree.map(lambda x: float(x) if isinstance(x, int) else x, theta)
     vector, unravel = ravel(theta)
