@@ -67,7 +67,7 @@ def code_cells(notebook):
 @pytest.fixture(scope="module")
 def student(request, tmp_path_factory):
     """The work to be graded, of the lesson that the file of tests belongs to: `test_06.py` grades `06_*.ipynb`."""
-    folder, number = request.config.getoption("--work"), request.path.stem[-2:]
+    folder, number = request.config.getoption("--work").resolve(), request.path.stem[-2:]
     notebooks = sorted(folder.glob(f"{number}_*.ipynb"))
     if len(notebooks) != 1:
         pytest.fail(f"{folder} has {len(notebooks)} notebooks named {number}_*.ipynb, one is needed: --work says where to look")
