@@ -19,7 +19,8 @@ SECONDS = 1200 if os.environ.get("TINYMETA_MACHINE") == "numpy" else 30  # to tr
 @pytest.fixture(scope="module", autouse=True)
 def machine():
     """Compiled before any lesson's clock starts: Numba keeps it."""
-    tm.jit(np.sin)(np.ones(2))
+    for dtype in (np.float64, np.float32):
+        tm.jit(np.sin)(np.ones(2, dtype))
 
 
 def cells(lesson):

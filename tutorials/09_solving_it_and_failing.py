@@ -44,10 +44,11 @@ from tinymeta.tasks import quadratics, sinusoids
 # %% [markdown]
 # ## 1. The system
 #
-# The *condition number* $\kappa = h_{\max} / h_{\min}$, from the largest and the smallest eigenvalue of $H$, says how hard the
-# system is. We take a quadratic $L = \frac12 \phi^\top A \phi - b^\top \phi$ whose $A$ has eigenvalues from $1/\kappa^2$ to 1,
-# and iMAML's term with $\lambda = 1/\kappa$: then $H = A + \lambda I$ has the condition number $\kappa$. By lesson 8
-# $M = -\lambda I$, so $dF/d\theta = -M^\top v = \lambda v$, which is `v / kappa` in the code.
+# The *condition number* $\kappa = h_{\max} / h_{\min}$, from the largest and the smallest eigenvalue of $H$, says how hard
+# the system is. We take a quadratic $L = \frac12 \phi^\top A \phi - b^\top \phi$ whose $A$ has eigenvalues from
+# $1/\kappa^2$ to 1, and iMAML's term with $\lambda = 1/\kappa$: then $H = A + \lambda I$ has the condition number
+# $\frac{1+1/\kappa}{1/\kappa^2+1/\kappa} = \kappa$. By lesson 8 $M = -\lambda I$, so $dF/d\theta = -M^\top v = \lambda v$,
+# which is `v / kappa` in the code.
 
 # %%
 kappa, rng = 71, np.random.default_rng(9)
@@ -128,8 +129,8 @@ def conjugate_gradients(product, f_phi, steps):
 # if and only if $0 < \alpha h < 2$ for every eigenvalue.
 #
 # Now lesson 7. A step of gradient descent moves by $d\phi_{t+1} = B_t\, d\phi_t - \alpha M_t\, d\theta$, with
-# $B_t = I - \alpha H_t$. Its recursion, with the general $M_t$ in place of $\phi_t$ and a direct part, truncated to the last $k$
-# of $K$ steps, is
+# $B_t = I - \alpha H_t$. Its recursion, with the general $M_t$ where it had $\phi_t$, and with a direct part, truncated to the
+# last $k$ of $K$ steps, is
 #
 # $$ \lambda_K = f_\phi, \qquad \lambda_t = B_t\, \lambda_{t+1}, \qquad
 #    \frac{dF}{d\theta} \approx f_\theta - \alpha \sum_{t=K-k}^{K-1} M_t^\top \lambda_{t+1} . $$
@@ -405,6 +406,7 @@ def slopes(ax, problem, *points):
         half = 0.3 / np.hypot(1, M / H)
         ax.plot([theta - half, theta + half], [phi + half * M / H, phi - half * M / H], "C1", linewidth=2, zorder=3)
         ax.plot(theta, phi, "C1o", zorder=3)
+    ax.plot([], [], "C1o-", linewidth=2, label="the theorem's slope")
 
 
 # %%
@@ -414,7 +416,7 @@ def draw_wells(ax):
         ax.plot(np.where(chosen, phi**3 - phi, np.nan), phi, style, label=kind)
     slopes(ax, wells, (0.1, right_well), (0.1, hill), (0.1, left_well), (0.6**3 - 0.6, 0.6))
     ax.set(title="Two wells and a hill", xlabel="θ", ylabel="φ where L' = 0")
-    ax.legend()
+    ax.legend(loc="center right", bbox_to_anchor=(1, 0.62), fontsize=8)
 
 
 # %%
@@ -433,6 +435,7 @@ def draw_kink(ax):
     ax.plot([-1.2, 0, 1, 2.2], [-1.2, 0, 0, 1.2], "C0")
     slopes(ax, kink, (-0.7, -0.7), (0.5, 0.0), (1.6, 0.6))
     ax.set(title="A minimum in a kink", xlabel="θ", ylabel="φ*")
+    ax.legend()
 
 
 # %%
@@ -456,18 +459,25 @@ save(figure, "09_failing")
 
 # %%
 def memory(A):
+    """The matrix that both limits are."""
     raise NotImplementedError("exercise 9.1")
 
 
 # %%
-def check_9_1(memory):
-    A = X.T @ X / 3
+def limits(A):
+    """Both limits, nearly."""
     plain, its_task = tm.Bilevel(quadratics.inner, quadratics.outer), quadratics.Quadratic(A, A @ np.ones(4), np.eye(4), np.zeros(4))
-    by_steps = tm.jacobian(lambda start: tm.maml.adapt(plain, start, its_task, steps=1000, lr=1 / np.linalg.norm(A, 2)))(np.ones(4))
-    by_imaml = 1e-9 * np.linalg.inv(A + 1e-9 * np.eye(4))
-    print("differs from 1000 steps by", np.max(np.abs(memory(A) - by_steps)), "from iMAML by", np.max(np.abs(memory(A) - by_imaml)))
-    assert np.allclose(memory(A), by_steps, atol=1e-9) and np.allclose(memory(A), by_imaml, atol=1e-6)
-    tell("the theorem", "not positive definite", plain, np.ones(4), its_task)
+    end = lambda start: tm.maml.adapt(plain, start, its_task, steps=1000, lr=1 / np.linalg.norm(A, 2))
+    return tm.jacobian(end)(np.ones(4)), 1e-8 * np.linalg.inv(A + 1e-8 * np.eye(4))
+
+
+# %%
+def check_9_1(memory):
+    for points in (3, 1):
+        A = X[:points].T @ X[:points] / points
+        by_steps, by_imaml = (np.max(np.abs(memory(A) - limit)) for limit in limits(A))
+        print(f"A from {points} of the points: your matrix differs from 1000 steps by {by_steps:.1e}, from iMAML by {by_imaml:.1e}")
+        assert by_steps < 1e-9 and by_imaml < 1e-6
 
 
 # %% tags=["solution"]
@@ -480,14 +490,14 @@ def memory(A):
 check_9_1(memory)
 
 # %% [markdown]
-# **Exercise 9.2: an inexact inner solution.** You have a $\phi$ near the end, and may form $H$ there once more. The error of
+# **Exercise 9.2: an inexact inner solution.** You have a $\phi$ near the end, and may form $H$ at it. The error of
 # `early_gradient(phi)` is proportional to the distance $|\phi - \phi^\star|$. Make it proportional to its *square*. (Near
 # $\phi^\star$, $\nabla L(\phi) \approx H (\phi - \phi^\star)$.)
 
 
 # %%
 def corrected(phi):
-    """dF/d theta of the network at its end, from a phi nearby."""
+    """dF/d theta of `network` at its end, for `start` and `sine`, from a phi nearby."""
     raise NotImplementedError("exercise 9.2")
 
 

@@ -191,6 +191,7 @@ for keep in (True, False):
 vector, unravel = tm.ravel(theta)  # one vector: the 23 rows of W (φ, L, g, h) with 20 numbers each for i, f, o, u; then b, w, β
 single = {"W, from φ to i": 5, "W, from g to u": 225, "W, from h to f": 425, "b, of o": 1885, "w": 1920, "β": 1940}
 v = rng.standard_normal(len(vector))
+print(len(vector), "weights")
 moves = {name: np.eye(1, len(vector), i)[0] for name, i in single.items()} | {"a random direction": v / np.linalg.norm(v)}
 F = tm.learned_optimizer.objective(problem, second_derivatives=True, **options)
 
@@ -304,8 +305,11 @@ def draw_first_update(ax):
 def draw_blind(ax):
     for name, style in (("learned", "C0-"), ("blind", "C0--"), ("momentum", "C2-"), ("Adam", "C4-")):
         ax.loglog(range(1, 201), (curves | {"blind": blind_curve})[name][1:], style, label=name)
-    ax.axvline(20, color="black", linestyle=":", linewidth=1)
+    ax.axvline(20, color="black", linestyle=":", linewidth=1, label="trained up to here")
+    losses = (0.2, 0.5, 1, 2, 5)
     ax.set(title="Shown φ, and not shown φ", xlabel="steps made", ylabel="mean loss", xticks=ticks, xticklabels=ticks)
+    ax.set(yticks=losses, yticklabels=losses)
+    ax.minorticks_off()
 
 
 # %%
@@ -341,14 +345,19 @@ def log_and_sign(x, p=10.0):
 
 
 # %%
+def by_cases(x, p):
+    return np.transpose([(np.log(abs(t)) / p, np.sign(t)) if abs(t) >= np.exp(-p) else (-1, np.exp(p) * t) for t in x])
+
+
+# %%
 def check_10_1(log_and_sign):
-    x = np.array([-300.0, 1.0, -1e-3, 1e-5, 0.0])
-    slopes = [np.diag(tm.jacobian(lambda x, k=k: log_and_sign(x)[k])(x)) for k in (0, 1)]
-    for name, row in {"x": x, "size": log_and_sign(x)[0], "sign": log_and_sign(x)[1], "d size": slopes[0], "d sign": slopes[1]}.items():
-        print(f"{name:<7}" + "".join(f"{number:>12.5g}" for number in row))
-    large = np.abs(x) >= np.exp(-10)
-    assert np.allclose(log_and_sign(x)[0], [np.log(abs(t)) / 10 if big else -1 for t, big in zip(x, large, strict=True)])
-    assert np.allclose(log_and_sign(x)[1], np.where(large, np.sign(x), np.exp(10) * x)) and np.all(np.isfinite(slopes))
+    x = np.array([-3e5, 1.0, -1e-3, 1e-5, 0.0])
+    for p in (4.0, 10.0):
+        found = log_and_sign(x, p)
+        slopes = [np.diag(tm.jacobian(lambda x, k=k, p=p: log_and_sign(x, p)[k])(x)) for k in (0, 1)]
+        for name, row in zip((f"x, p = {p:.0f}", "size", "sign", "d size", "d sign"), (x, *found, *slopes), strict=True):
+            print(f"{name:<10}" + "".join(f"{number + 0.0:>12.5g}" for number in row))  # the 0.0 turns a -0 into a 0
+        assert np.allclose(found, by_cases(x, p)) and np.all(np.isfinite(slopes))
 
 
 # %% tags=["solution"]
@@ -363,10 +372,11 @@ check_10_1(log_and_sign)
 # %% [markdown]
 # **Exercise 10.2: the dropped second derivative.** The smallest learned optimizer has one weight, $\Delta_t = \alpha g_t$.
 # Take $L = \phi^2$ and $\phi_0 = 1$. Lesson 6 gives $\phi_t$ as a power of $r = 1 - 2\alpha$. Find $dF/d\alpha$, and what
-# becomes of it if each $g_t$ is taken for a constant. For which $K$ are the two equal? Which is larger?
+# becomes of it if each $g_t$ is taken for a constant. For which $K$ are the two equal? Which is larger in size, for
+# $0 < r < 1$?
 #
-# Then try `learn(LSTM, keep=False)`, and `learn(tm.learned_optimizer.lstm(preprocess=True), keep)` for both values of `keep`.
-# One of these trainings fails. Why? (Look at the slopes of exercise 10.1, and at (5).)
+# Then try `learn(LSTM, keep=False)`, and `learn(tm.learned_optimizer.lstm(preprocess=True), keep)` for both values of
+# `keep`. In one of these trainings the losses stay above 100. Why? (Look at the slopes of exercise 10.1, and at (5).)
 
 
 # %%
@@ -406,7 +416,7 @@ check_10_2(kept_and_dropped)
 #
 # $$ \phi_{t+1} = \sigma(x W_f + b_f)\, \phi_t - \sigma(x W_i + b_i)\, g_t . $$
 #
-# Find weights with which this is gradient descent on $L$, to the last bit, and on $L + \frac{\rho}{2} |\phi|^2$.
+# Find weights with which this is, up to rounding, gradient descent on $L$ ($\rho = 0$), and on $L + \frac{\rho}{2} |\phi|^2$.
 
 
 # %%

@@ -88,7 +88,7 @@ print("given:", task.support.x.shape, "asked:", task.query.x.shape, "alpha:", al
 
 # %%
 low, high = sinusoids.VARIANTS["finn"].amplitude
-mean_A, mean_A2 = (low + high) / 2, (high**3 - low**3) / (3 * (high - low))
+mean_A, mean_A2 = (low + high) / 2, (high**3 - low**3) / (3 * (high - low))  # the integrals of A and A^2, by the length of the range
 least = mean_A2 / 2 - (2 / np.pi * mean_A) ** 2 * (1 + np.sin(10) / 10) / 2
 waves = sinusoids.draw(np.random.default_rng(0), 100_000, support=1, query=1)
 measured = np.mean((waves.query.y + 2 / np.pi * mean_A * np.cos(waves.query.x)) ** 2)
@@ -180,6 +180,7 @@ bounds = np.cumsum([0, *(layer[name].size for layer in theta for name in ("W", "
 
 # %%
 rng, h = np.random.default_rng(1), 1e-6
+print(f"{len(flat)} numbers in all")
 print(f"{'a direction in':<16}{'exact, by (6)':>16}{'library':>16}{'approximate':>16}{'difference':>12}{'first order':>14}")
 for name, low, high in zip(("W1", "b1", "W2", "b2", "W3", "b3"), bounds, bounds[1:], strict=False):
     d = np.where((np.arange(len(flat)) >= low) & (np.arange(len(flat)) < high), rng.standard_normal(len(flat)), 0)
@@ -191,7 +192,8 @@ for name, low, high in zip(("W1", "b1", "W2", "b2", "W3", "b3"), bounds, bounds[
 # The first three agree. First order is another number: near in some rows, far off in that of `b1`. Whether the gap
 # matters for the training is a question for experiments, and for more than one seed.
 #
-# Equation (1) can be measured too: how much the loss falls in the step, and what (1) and (2) say, before and after training.
+# Equation (1) can be measured too: each loss before the step, how much it falls, what (1) or (2) says, and the cosine of the
+# angle between $\nabla f$ and $\nabla L$. **Predict:** which of the three networks has the largest cosine?
 
 # %%
 step = lambda theta, task: tm.maml.adapt(problem, theta, task, steps=1, lr=alpha)
@@ -200,12 +202,13 @@ pairs = lambda theta, task: (tm.ravel(tm.grad(f)(theta, task))[0], tm.ravel(tm.g
 each = [tm.tree.map(lambda x, i=i: x[i], batch) for i in range(25)]
 
 # %%
+columns = ("asked: f", "falls by", "by (1)", "given: L", "falls by", "by (2)", "cosine")
+print(f"{'':<13}" + "".join(f"{column:>10}" for column in columns))
 for name, start in (("at the start", sinusoid.initial_parameters(0)), ("pretrained", pretrained), ("MAML", theta)):
     (F_, f_, L_1, L_0), gradients = np.mean([drops(start, t) for t in each], axis=0), [pairs(start, t) for t in each]
     by_1, by_2 = (alpha * np.mean([other @ b for *_, other, b in chosen]) for chosen in (gradients, [(b, b) for _, b in gradients]))
     cosine = np.mean([a @ b / (np.linalg.norm(a) * np.linalg.norm(b)) for a, b in gradients])
-    print(f"{name:<13} asked: {f_:.3f} - {f_ - F_:.3f}, by (1) {by_1:.3f};  given: {L_0:.3f} - {L_0 - L_1:.3f}, by (2) {by_2:.3f};"
-          f"  cosine of ∇f and ∇L {cosine:.2f}")  # fmt: skip
+    print(f"{name:<13}" + "".join(f"{x:>10.3f}" for x in (f_, f_ - F_, by_1, L_0, L_0 - L_1, by_2, cosine)))
 
 # %% [markdown]
 # On the points given, the loss falls for all three, as (2) has it. On those asked, what counts is how well the gradients agree,
@@ -281,13 +284,15 @@ for seed, e in zip(SEEDS, evaluations, strict=True):
 
 # %%
 def leak(tasks):
+    """A Task like `tasks`, of which both are made: tasks.support.x, .y, tasks.query.x, .y."""
     raise NotImplementedError("exercise 11.1")
 
 
 # %%
 def check_11_1(leak):
     lying = paper._replace(draw_unseen=lambda rng, count: leak(paper.draw_unseen(rng, count)))
-    assert lying.draw_unseen(np.random.default_rng(0), 2).support.x.shape == (2, 105, 1)
+    support, query = lying.draw_unseen(np.random.default_rng(0), 2)
+    assert support.x.shape == support.y.shape == (2, 105, 1) and query.x.shape == query.y.shape == (2, 100, 1)
     for name, theta in (("MAML", maml[0]), ("pretrained", pretrained)):
         told, true = (few_shot.evaluate(chosen, "maml", theta, 0, steps=50).mean[-1] for chosen in (lying, paper))
         print(f"{name:<11} after 50 steps: the leaking evaluation says {told:.2f}, the truth is {true:.2f}")
@@ -305,13 +310,14 @@ def leak(tasks):
 check_11_1(leak)
 
 # %% [markdown]
-# **Exercise 11.2: another $\alpha$.** Return the mean error after 0 to 5 steps with another inner learning rate than that of
-# the training. (`few_shot.evaluate` takes an experiment, and `paper` is one: a tuple with a field `alpha`.) Guess
-# before you run: at 0.001, at 0.015, at 0.02?
+# **Exercise 11.2: another $\alpha$.** Return the mean error after 0 to 5 steps with another inner learning rate than that
+# of the training, on the same 600 waves as above. (`few_shot.evaluate(experiment, "maml", theta, seed=0, steps=5)` takes an
+# experiment, and `paper` is one: a named tuple with a field `alpha`.) Guess before you run: at 0.001, at 0.015, at 0.02?
 
 
 # %%
 def errors_at(alpha, theta):
+    """An array of six numbers."""
     raise NotImplementedError("exercise 11.2")
 
 
@@ -320,8 +326,9 @@ def check_11_2(errors_at):
     for alpha in (0.001, 0.003, 0.01, 0.015, 0.02):
         found = errors_at(alpha, maml[0])
         print(f"alpha = {alpha:<6} after 1, 2, 5 steps: " + ", ".join(f"{error:.3g}" for error in found[[1, 2, 5]]))
-        assert np.isclose(found[0], evaluations[0].mean[0])
-        assert alpha != 0.01 or np.allclose(found, evaluations[0].mean[:6])
+        assert found.shape == (6,) and np.isclose(found[0], evaluations[0].mean[0])
+        assert np.allclose(found, evaluations[0].mean[:6]) == (alpha == 0.01)
+    assert np.allclose(errors_at(0.01, pretrained), rival.mean[:6])
 
 
 # %% tags=["solution"]
@@ -340,6 +347,7 @@ check_11_2(errors_at)
 
 # %%
 def rate_for_the_sum(alpha, points):
+    """Her rate, if ours is alpha."""
     raise NotImplementedError("exercise 11.3")
 
 
