@@ -39,7 +39,7 @@ def test_every_public_name_is_there_and_documented():
 
 
 def test_only_the_four_runtime_packages_are_imported():
-    allowed = {"numpy", "scipy", "numba", "llvmlite", "matplotlib", "tqdm"} | set(sys.stdlib_module_names)
+    allowed = {"numpy", "scipy", "numba", "llvmlite", "matplotlib", "tqdm", "jupytext"} | set(sys.stdlib_module_names)
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []

@@ -15,6 +15,8 @@ from docutils.statemachine import StringList
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
+from tinymeta.autodiff.tensor import OPERATIONS
+
 
 def find(name):
     """The object of a dotted name.
@@ -35,9 +37,16 @@ def describe(name, depth=3):
     if not inspect.getdoc(thing):
         raise ValueError(f"{name} has no docstring")
     if inspect.ismodule(thing):
-        return to_markdown(thing.__doc__)
+        return with_room(to_markdown(thing.__doc__)) + (_functions() if name == "tinymeta.operations" else "")
     kind = "class" if inspect.isclass(thing) else "function"
     return _entry(kind, f"{name}{_signature(thing)}", inspect.getdoc(thing), depth, _members(name, thing) if kind == "class" else [])
+
+
+def _functions():
+    """What of NumPy's a Tensor understands."""
+    numpys = [function for function in OPERATIONS if getattr(function, "__module__", "").startswith("numpy")]
+    found = {f"{function.__module__}.{function.__name__}" for function in numpys}
+    return "\n\n" + ", ".join(f"`{name.replace('numpy', 'np')}`" for name in sorted(found)) + "\n"
 
 
 def _signature(thing):

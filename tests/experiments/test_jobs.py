@@ -142,6 +142,6 @@ def test_the_table_of_omniglot_trains_on_each_set_and_tests_on_the_other(little,
     ours = [f"{name}, small set {way}" for way in ("1 to 2", "2 to 1") for name in ("MAML", "nearest neighbour", "from scratch, 2 steps")]
     assert [row[0] for row in table.rows[1:]] == ours
     assert all(re.fullmatch(r"\d+\.\d ± \d+\.\d %", cell) and 10 < float(cell.split()[0]) < 100 for row in table.rows for cell in row[1:])
-    assert "2 iterations" in table.notes and len(table.draw().axes[0].lines) == 12
+    assert "2 (1-shot) and 2 (5-shot) iterations" in table.notes and len(table.draw().axes[0].lines) == 12
     monkeypatch.setattr(reproduce, "fit", lambda *given, **options: tm.fit(*given, **options | {"callbacks": [lambda record: 1 / 0]}))
     assert reproduce.omniglot_mlp(settings).rows == table.rows  # nothing is trained again
