@@ -137,7 +137,7 @@ def _over_seeds(errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 # ## Omniglot
 OMNIGLOT_ITERATIONS = {1: 2000, 5: 1000}
-"""by shots: more, and the network knows its few hundred classes by heart. Chosen with one alphabet of each set left out of the training"""
+"""by shots: with many more, the network knows its few hundred classes by heart"""
 
 
 def omniglot_mlp(settings: Settings) -> Table:

@@ -4,9 +4,7 @@ A student's notebook is run as it is, cell after cell, before its functions are 
 harm: in a container or on a machine that holds nothing else, without network.
 """
 
-import contextlib
 import json
-import os
 import re
 from pathlib import Path
 
@@ -71,6 +69,7 @@ def student(request, tmp_path_factory):
     notebooks = sorted(folder.glob(f"{number}_*.ipynb"))
     if len(notebooks) != 1:
         pytest.fail(f"{folder} has {len(notebooks)} notebooks named {number}_*.ipynb, one is needed: --work says where to look")
-    os.environ["TINYMETA_FIGURES"] = str(tmp_path_factory.mktemp("figures"))
-    with contextlib.chdir(tmp_path_factory.mktemp("work")) if hasattr(contextlib, "chdir") else contextlib.nullcontext():
-        return run(code_cells(notebooks[0]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TINYMETA_FIGURES", str(tmp_path_factory.mktemp("figures")))
+        patch.chdir(tmp_path_factory.mktemp("work"))
+        yield run(code_cells(notebooks[0]))
