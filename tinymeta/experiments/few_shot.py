@@ -7,6 +7,7 @@ A few-shot experiment is a network with its loss, a source of tasks, and the pap
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,13 +47,19 @@ class FewShot(NamedTuple):
     """which of the network's parameters adapt"""
     is_last: Choice = lambda name: True
     """which are the last layer's"""
+    alphas: Mapping[str, float] = MappingProxyType({})
+    """of the methods that need another alpha"""
+
+    def alpha_of(self, method: str) -> float:
+        """The method's inner learning rate."""
+        return self.alphas.get(method, self.alpha)
 
     def adaptation(self, method: str, judge: bool = False) -> Adaptation:
         """How a method adapts; with `judge`, the problem's outer function is what it is judged by."""
         if method not in self.steps:
             raise ValueError(f"method={method!r}: choose one of {', '.join(map(repr, self.steps))}")
         problem = Bilevel(self.problem.inner, self.judged_by) if judge else self.problem
-        return METHODS[method].adaptation(problem, self.alpha, self.adapts, self.is_last)
+        return METHODS[method].adaptation(problem, self.alpha_of(method), self.adapts, self.is_last)
 
     def objective(self, method: str) -> Objective:
         """What the method minimises."""
@@ -61,7 +68,7 @@ class FewShot(NamedTuple):
 
     def theta(self, method: str, seed: int) -> Any:
         """What is learned, before the training."""
-        return METHODS[method].theta(self.start(seed), self.alpha)
+        return METHODS[method].theta(self.start(seed), self.alpha_of(method))
 
 
 # ## Evaluation

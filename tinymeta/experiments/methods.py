@@ -18,7 +18,7 @@ from ..bilevel import Bilevel
 
 Objective = Callable[[Any, Any], Any]  # (theta, task) -> scalar
 Choice = Callable[[str], bool]  # whether a leaf of phi, by its name, is meant
-PROXIMAL, CONJUGATE_GRADIENTS = 0.5, 5  # of iMAML
+PROXIMAL, CONJUGATE_GRADIENTS = 0.1, 2  # of iMAML
 
 
 class Adaptation(NamedTuple):
