@@ -111,10 +111,10 @@ def maml_table2(settings: Settings) -> Table:
     rows += [(NAMES[method], *(with_confidence(*mean_and_confidence(e[:, k])) for k in (1, 5, 10))) for method, e in errors.items()]
     iterations = settings.iterations or sinusoid.ITERATIONS
     steps = sinusoid.STEPS
-    notes = (f"Mean squared error on 600 unseen waves after 1, 5 and 10 steps (alpha = 0.01, of iMAML {sinusoid.IMAML_ALPHA}) on 5 points each; "
-             f"{iterations:,} iterations. Ours: the mean over {settings.seeds} seeds, and its 95 % interval. Trained with 10 points given and "
-             f"10 asked, 25 waves an iteration; iMAML with {steps['imaml']} inner steps and Reptile with {steps['reptile']}, the others with 1, "
-             "for which Meta-SGD's rates are learned.")  # fmt: skip
+    notes = (f"Mean squared error on 600 unseen waves after 1, 5 and 10 steps (alpha = 0.01, of iMAML {sinusoid.IMAML_ALPHA}) on 5 points "
+             f"each; {iterations:,} iterations. Ours: the mean over {settings.seeds} seeds, and its 95 % interval. Trained with 10 points "
+             f"given and 10 asked, 25 waves an iteration; iMAML with {steps['imaml']} inner steps and Reptile with {steps['reptile']}, the "
+             "others with 1, for which Meta-SGD's rates are learned.")  # fmt: skip
     curves = {NAMES[method]: _over_seeds(e) for method, e in errors.items()}
     return Table("Few-shot sinusoids (Finn et al. 2017, table 2)", ("", "1 step", "5 steps", "10 steps"), rows, notes,
                  lambda: plots.after_steps(curves, "mean squared error"))  # fmt: skip
