@@ -24,8 +24,7 @@
 # - leave the subtraction out, by a step into the complex plane, and get every digit;
 # - check sin and exp, and then catch a rule that is wrong by one part in a million.
 #
-# **You need** Taylor's theorem, complex numbers, and NumPy. Half an hour. Figures are written into `tinymeta-results/`, or
-# into the folder that the environment variable `TINYMETA_FIGURES` names.
+# **You need** Taylor's theorem, complex numbers, and NumPy. Half an hour. Figures are written into `tinymeta-results/`.
 
 # %%
 import matplotlib.pyplot as plt
@@ -37,8 +36,8 @@ from tinymeta.plots import save
 # %% [markdown]
 # ## 1. A slope from two values
 #
-# A derivative is a limit, and a computer takes no limits. It takes a small step $h$ to each side of $x$, divides the
-# rise by the run, and stops there:
+# A derivative is a limit, and a computer takes no limits. It takes a small step $h$ to each side of $x$ and divides the
+# rise by the run:
 #
 # $$ D(h) = \frac{f(x + h) - f(x - h)}{2h}. $$
 #
@@ -86,7 +85,7 @@ print(f"predicted limit of the last column: {np.cos(1.0) / 6:.6f}")
 # %% [markdown]
 # ## 3. The error of the machine
 #
-# Equation (1) alone would tell us to make $h$ as small as we can. But a computer's numbers are not the real numbers. The
+# By (1) alone we would make $h$ as small as we can. But a computer's numbers are not the real numbers. The
 # gap from 1 to the next float64 is $\varepsilon$, and near $t$ a number is rounded by at most $\varepsilon |t| / 2$. Two
 # things are rounded before we subtract:
 #
@@ -145,8 +144,8 @@ print(f"relative error there   {smallest:.2e}   digits {-np.log10(smallest):4.1f
 # %% [markdown]
 # ## 5. The V-curve
 #
-# **Predict.** We are about to draw the measured error of $D(h)$ against $h$, both axes logarithmic, from $h = 10^{-18}$
-# to 1. Write your guesses down first:
+# **Predict.** We will draw the measured error of $D(h)$ against $h$, for sin and exp at $x = 1$, both axes logarithmic,
+# from $h = 10^{-18}$ to 1. Write your guesses down first:
 # - What are the slopes of the right arm and of the left arm?
 # - Where do the arms meet?
 # - What is the error when $h$ is so small that $x + h$ *is* $x$ in the machine?
@@ -171,8 +170,9 @@ save(figure, "01_v_curve")
 # Look along the line, which is equation (4) with $M$ and $S$ taken at $x$. On the right the dots lie on it, with slope 2:
 # truncation is smooth. On the left they jump about below it, and the line has slope $-1$: rounding is as good as random,
 # and a bound knows only the worst case. The arms meet at the dashed line, $h^*$. At the far left the dots stay level: there
-# $x + h = x$, the difference is 0, and the error is the whole derivative. Just before, $h$ is a few gaps wide and the rise a
-# small whole number of gaps. For the sine the same near miss recurs: the shelf of dots near $10^{-2}$.
+# $x + h = x$, the difference is 0, and the error is the whole derivative. Just to the right, the rise is a small whole number
+# of gaps. (The sine's shelf near $10^{-2}$: every third $h$ is nearly double, and where the rise doubles too, the error
+# stays.)
 #
 # ## 6. Nothing to subtract
 #
@@ -189,6 +189,8 @@ save(figure, "01_v_curve")
 # The truncation error is as small as before. The rounding error $\varepsilon S / h$ is gone, because the large number
 # $f(x)$ sits in the real part and never meets the small one. Nothing stops us from taking $h = 10^{-30}$, whose square no
 # digit can feel.
+#
+# **Predict** what it says of the absolute value at $x = -2$.
 
 # %%
 def complex_step(f, x, h=1e-30):
@@ -204,7 +206,7 @@ print("|x| at x = -2, where the slope is -1:", complex_step(np.abs, -2.0))
 #
 # ## 7. Check
 #
-# Two functions whose derivatives we know in closed form, and both judges, the central one with the step found in section 4.
+# Two derivatives that we know in closed form, and both judges, the central one with the step of section 4.
 # **Predict** the size of the differences in the last column, for each judge.
 
 # %%
@@ -225,9 +227,9 @@ for f, slope in ((np.sin, np.cos), (np.exp, np.exp)):
 # rules say, even if they are wrong), then measures by the complex step (*approximate*). Where it meets an operation that
 # isn't analytic, it takes extrapolated central differences (exercise 1.3).
 #
-# One trick of it you must know to read its report. It first makes *one* number of all outputs, their sum with random
-# weights; lesson 3 shows which mistakes a plain sum hides. A single output is thus multiplied by a random number, and so is
-# each derivative of order 1. Order 2 differentiates a random combination of those: one row for each input, not one for each
+# To read its report, know one trick: it first makes *one* number of all outputs, their sum with random weights; lesson 3
+# shows which mistakes a plain sum hides. A single output is thus multiplied by a random number, and so is each first
+# derivative (*order* 1). Order 2 differentiates a random combination of those: one row for each input, not one for each
 # pair. Here is a neuron, first its plain gradient:
 
 # %%
@@ -258,7 +260,7 @@ print(tm.check_grad(tm.custom_vjp(np.sin, forged_rule), 1.0, order=1))
 # `check_1_1(complex_gradient)`.
 #
 # **Exercise 1.1: all the partial derivatives.** Write the gradient of a function of a vector by complex steps, one for
-# each coordinate. How many evaluations of $f$ does a model with a million parameters need? (Lesson 2 needs one sweep.)
+# each coordinate. How many evaluations of $f$ does a model with a million parameters need?
 
 # %%
 def complex_gradient(f, x):
@@ -284,10 +286,10 @@ def complex_gradient(f, x):
 check_1_1(complex_gradient)
 
 # %% [markdown]
-# **Exercise 1.2: in float32.** Predict from (5) the best step in float32, and the relative error there. Then measure:
-# average the size of the error over many points, which smooths the rounding out. All is in the precision of `points`, $h$
-# too (float32 plus NumPy's float64 is float64); only the true slope, and the comparison with it, are in float64. The check
-# finds the step of the smallest average. It is smaller than predicted: why?
+# **Exercise 1.2: in float32.** Predict from (5), for $\exp$ at $x = 1$, the best step in float32, and the relative error
+# there. Then measure: average the size of the error over many points, which smooths the rounding out. All is in the precision
+# of `points`, $h$ too (float32 plus NumPy's float64 is float64); only the true slope, and the comparison with it, are in
+# float64. The check finds the step where the average is smallest. This step is smaller than predicted: why?
 
 # %%
 def mean_error(f, slope, points, h):
@@ -300,7 +302,7 @@ def check_where_nothing_moves(mean_error):
     points = np.linspace(1, 3, 50, dtype=np.float32)  # here x + 1e-9 is x: D(h) is 0, and its error is the whole slope
     found, exact = mean_error(np.sin, np.cos, points, np.float64(1e-9)), np.mean(np.abs(np.cos(points.astype(float))))
     print(f"float32, h = 1e-9: mean error {found:.12f}, mean slope {exact:.12f}")
-    assert np.allclose(found, exact, rtol=1e-12, atol=0)
+    assert np.allclose(found, exact, rtol=1e-12, atol=0), "the two should agree: is h in float32, and the slope in float64?"
 
 
 # %%

@@ -79,16 +79,16 @@ class Node:
 # \frac{\partial\, \mathrm{op}_k}{\partial v_i}. \tag{2} $$
 #
 # Keep one number for each node, its *cotangent* $\bar v_i$, and let it hold the current $\partial F / \partial v_i$. Then
-# (2) is an assignment. For $k = n, n - 1, \dots$, as long as $v_k$ isn't a leaf, and for each input $v_i$ of $v_k$,
+# (2) is an assignment. For $k = n, n - 1, \dots$, skipping leaves, and for each input $v_i$ of $v_k$,
 #
 # $$ \bar v_i \mathrel{+}= \bar v_k\, \frac{\partial\, \mathrm{op}_k}{\partial v_i}. \tag{3} $$
 #
 # (If $v_i$ is not an input of $v_k$, the last factor is 0 and nothing happens.) When only leaves are left, $F$ is $s$ as a
 # function of the leaves, and the $\bar v_i$ are the gradient. That is all of reverse mode.
 #
-# Two remarks before we write it down. The $+$ in (3) is the $+$ in (2): a node that is used twice collects two terms. And
-# when the turn of $v_k$ comes, everything newer has been dealt with, so its cotangent is complete. *Newest first* is the
-# only order that we need.
+# The $+$ in (3) is the $+$ in (2): a node that is used twice collects two terms. And when the turn of
+# $v_k$ comes, everything newer has been dealt with, so its cotangent is complete. *Newest first* is the only order that
+# we need.
 #
 # ## 3. Operations and their rules
 #
@@ -250,8 +250,8 @@ print(f"slope {sweep(y)[x].value:,.0f}")
 # ## 6. Check
 #
 # No rule goes unchecked. The judge is the central difference of lesson 1, with a step close to the best one; it uses
-# only an operation's forward. We stay away from 0 and 1, where many a wrong rule happens to be right. So we check three
-# times the result: $\bar c$ is 3, and a rule that forgets $\bar c$ is caught.
+# only an operation's forward. We stay away from 0 and 1, where many a wrong rule happens to be right. That goes for
+# $\bar c$ too: we check three times the result, so $\bar c$ is 3, and a rule that forgets it is caught.
 
 # %%
 def central_difference(f, x, h=1e-5):
@@ -283,12 +283,12 @@ for operation in (negate, sin, cos, exp, log, tanh):
 # We have paid for it already. The rules are written with our own operations, so on nodes they *make nodes*: the sweep
 # doesn't only compute the gradient, it writes down how. The gradient is the end of a longer graph, and we may sweep again.
 #
-# Take $f(x) = x \sin x$. By *Leibniz's rule* $(x\,g)^{(k)} = x\,g^{(k)} + k\,g^{(k-1)}$, and each derivative of a sine turns it
-# by a quarter, so we know what must come out:
+# Take $f(x) = x \sin x$. By *Leibniz's rule* $(x\,g)^{(k)} = x\,g^{(k)} + k\,g^{(k-1)}$. Here $g$ is the sine, and each
+# derivative shifts it by a quarter of its period, $\tfrac{\pi}{2}$. So we know what must come out:
 #
 # $$ f^{(k)}(x) = x \sin\!\big(x + \tfrac{k\pi}{2}\big) + k \sin\!\big(x + \tfrac{(k-1)\pi}{2}\big). $$
 #
-# In the table, each value is followed by its difference from the exact one.
+# In the table $x = 2$, and each value is followed by its difference from the exact one.
 
 # %%
 def exact(k):
@@ -329,9 +329,9 @@ for k in range(1, 7):
 #
 # Write your answer in the stub's cell, then call the check below it, for instance `check_2_1(make_power)`.
 #
-# **Exercise 2.1: add an operation.** Make $c = a^b$ for $a > 0$. Both inputs have a derivative: write $a^b = e^{b \log a}$
-# to find the one with respect to $b$. Which parts of the rule can be taken from $c$? (A rule made of nodes can be
-# differentiated again: section 7.)
+# **Exercise 2.1: add an operation.** Make the `Operation` $c = a^b$ for $a > 0$. Both inputs have a derivative: write
+# $a^b = e^{b \log a}$ to find the one with respect to $b$. Which parts of the rule can be taken from $c$? (A rule made of
+# nodes can be differentiated again: section 7.)
 
 # %%
 def make_power():
@@ -346,7 +346,7 @@ def check_2_1(make_power):
     x, slope = Node(2.5), 1 + math.log(2.5)  # of x log(x), so (x^x)' = x^x slope
     found, exact = sweep(sweep(make_power()(x, x))[x]).get(x, Node(0)).value, 2.5**2.5 * (slope**2 + 1 / 2.5)
     print(f"second derivative of x^x: by the rule {found:.12f}, exact {exact:.12f}")
-    assert abs(found - exact) < 1e-9
+    assert abs(found - exact) < 1e-9, "is the rule made of nodes, all of it?"
 
 
 # %% tags=["solution"]

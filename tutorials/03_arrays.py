@@ -108,7 +108,7 @@ def matmul_rule(c_bar, c, a, b):
 
 A, B = rng.standard_normal((2, 3)), rng.standard_normal((3, 4))
 check_pairing("matrix product", np.matmul, matmul_rule, A, B)
-check_pairing("A transposed by mistake", np.matmul, lambda c_bar, c, a, b: (c_bar @ b.T, a @ c_bar), A[:, :2], B[:2, :2])
+check_pairing("A not transposed", np.matmul, lambda c_bar, c, a, b: (c_bar @ b.T, a @ c_bar), A[:, :2], B[:2, :2])
 
 # %% [markdown]
 # The first row agrees to 15 digits. The second row is a rule with a transposition missing, on square matrices. Had the
@@ -199,12 +199,12 @@ save(figure, "03_shapes")
 #
 # $$ \langle \bar p, dp \rangle = \sum_i \bar p_i p_i\, dx_i - \Big( \sum_i \bar p_i p_i \Big) \sum_j p_j\, dx_j . $$
 #
-# **Move.** The bracket in the middle is a number, $\langle \bar p, p \rangle$. Rename $j$ to $i$ in the last sum and
+# **Move.** The sum in parentheses is a number, $\langle \bar p, p \rangle$. Rename $j$ to $i$ in the last sum and
 # collect what multiplies $dx_i$:
 #
 # $$ \bar x_i = p_i \big( \bar p_i - \langle \bar p, p \rangle \big) . $$
 #
-# If $x$ has several rows, each is a softmax of its own and the bracket is taken row by row.
+# If $x$ has several rows, each is a softmax of its own and that number is taken row by row.
 
 
 # %%
@@ -253,7 +253,7 @@ for title, p_bar in {"all ones": np.ones(5), "random": rng.standard_normal(5)}.i
 # With ones, two wrong rules pass. The reason is in the forward function: the outputs of softmax add up to 1, whatever $x$
 # is, so the derivative of their sum *is* zero, and zeros are the right answer to that one question. Ask with a random
 # cotangent and all three are caught. `tm.check_grad` draws random cotangents by itself, but it can't help if the sum is
-# already inside of the function that you give it:
+# already inside the function that you give it:
 
 # %%
 zeros = operations["returns zeros"]
@@ -262,8 +262,8 @@ print("the outputs themselves:", tm.check_grad(zeros, x, order=1).ok)
 
 # %% [markdown]
 # How lucky must a random cotangent be? Each rule is linear in its cotangent, so its error is a matrix $E$ times $\bar p$,
-# and a wrong rule passes exactly for $\bar p$ in the null space of $E$. Count its dimensions. The columns of $E$ are the
-# errors at the unit cotangents.
+# and a wrong rule passes exactly where $E \bar p = 0$: in the null space of $E$. The columns of $E$ are the errors at the
+# unit cotangents. **Predict:** of five dimensions, how many has the null space for each rule?
 
 
 # %%
@@ -277,6 +277,9 @@ for name, rule in rules.items():
     print(f"{name:<26} passes in {blind} of {len(E)} dimensions; at all ones the error is {np.linalg.norm(E @ np.ones(5)):.1e}")
 
 # %% [markdown]
+# The errors of the last two rules are $p$ times one number, $\langle p - \tfrac15, \bar p \rangle$ and
+# $\langle p, \bar p \rangle$. Where that number is 0, they pass.
+#
 # A wrong rule may pass in all dimensions but one, and still a random cotangent finds it: a plane has no volume in space, so the
 # probability of landing in it is zero. Ones, zeros and unit vectors are not random; they are where special cases live.
 #
@@ -349,9 +352,9 @@ check_3_2(solve_rule)
 
 # %% [markdown]
 # **Exercise 3.3: normalising.** $z = (x - m) / \sigma$, where $m$ is the mean of the $n$ elements of $x$ and
-# $\sigma^2 = \tfrac1n \sum_i (x_i - m)^2$. Show that $d\sigma = \tfrac1n \langle z, dx \rangle$, then derive the rule. Which two
-# cotangents would let a rule of zeros pass here? (In the code, $\sigma$ is written out. `np.std` takes the *absolute* square
-# of a complex number, which isn't analytic, and the complex step would call your correct rule wrong.)
+# $\sigma^2 = \tfrac1n \sum_i (x_i - m)^2$. Show that $d\sigma = \tfrac1n \langle z, dx \rangle$, then derive the rule. Which
+# two cotangents would let a rule of zeros pass here? (The forward writes $\sigma$ out. `np.std` takes the *absolute* square of a
+# complex number, which isn't analytic, and the complex step would call your correct rule wrong. In the rule you may use it.)
 
 
 # %%
