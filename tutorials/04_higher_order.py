@@ -22,8 +22,8 @@
 # - measure what the whole Hessian costs beside one product;
 # - find out which check sees which mistake.
 #
-# **You need** lesson 2 (the reverse sweep) and lesson 3 (the pairing $\langle \cdot, \cdot \rangle$, and how a factor crosses
-# it). Half an hour.
+# **You need** lesson 1 (the step of a central difference), lesson 2 (the reverse sweep) and lesson 3 (the pairing
+# $\langle \cdot, \cdot \rangle$, and how a factor crosses it). Half an hour.
 
 # %%
 import timeit
@@ -115,9 +115,10 @@ save(ax.figure, "04_graph")
 # which makes two nodes, and $-2y$ is the cotangent of $y$. Now it is the turn of $\tanh$, and its rule makes three nodes for
 # a second time, on the right, with $-2y$ instead of $1$. Hence $y'' = -2y\,(1 - y^2)$, which is what your hand found.
 #
-# Each sweep visits a node once and adds a few nodes for it. "A few" is a factor, so every order *multiplies* the size of the
-# graph: it grows exponentially with the order. Count the nodes that each derivative hangs on. (Not every node of the picture
-# counts: $y''$ doesn't need $y'$.)
+# Each sweep visits a node once and adds a few nodes for it. For $x \sin x$ in lesson 2 that came to little. But $\tanh$ feeds on
+# its own result: $y$ comes back in every derivative, each time with nodes of its own. Then "a few" is a factor, and the graph
+# grows exponentially with the order. Count the nodes that each derivative hangs on. (Not every node of the picture counts:
+# $y''$ doesn't need $y'$.)
 
 
 # %%
@@ -247,8 +248,10 @@ print(f"<u, Hv> = {u @ tm.hvp(f, x, v):.15f}, <Hu, v> = {v @ tm.hvp(f, x, u):.15
 print(f"largest |H_ij - H_ji| = {np.max(np.abs(H - H.T)):.1e}")
 
 # %% [markdown]
-# How much can each of them see? Put three wrong rules for the sine into $s(x) = \langle w, \sin(Bx) \rangle$ and ask three
-# questions: does the gradient agree with differences of $s$? Does $Hv$ agree with differences of the gradient? Is $H$ symmetric?
+# How much can each of them see? Put three wrong rules for the sine into $s(x) = \langle w, \sin(Bx) \rangle$: one that is 1 %
+# too large; one that holds its cosine constant, by `tm.stop_gradient`; and one that mixes in a little of the neighbouring input.
+# Ask three questions. Does the gradient agree with differences of $s$? Does $Hv$ agree with differences of the gradient? Is $H$
+# symmetric?
 #
 # **Predict** the nine answers.
 
@@ -284,9 +287,9 @@ for name, rule in rules.items():
 # `check_4_1(gauss_newton_product)`. It compares with differences, by `along`.
 #
 # **Exercise 4.1: Gauss-Newton.** Let $f(x) = \tfrac12 |r(x)|^2$ with residuals $r$ and Jacobian $J = \partial r / \partial x$. Show that
-# $\nabla f = J^\top r$ and $H = J^\top J + \sum_i r_i \nabla^2 r_i$. The first term alone is the Gauss-Newton matrix: it
-# has no negative eigenvalue, and near a perfect fit it is all that is left. Write its product with $v$ with one `tm.jvp` and one
-# `tm.vjp`, and no matrix.
+# $\nabla f = J^\top r$ and $H = J^\top J + \sum_i r_i H_i$, with the Hessian $H_i$ of each $r_i$. The first term alone is the
+# Gauss-Newton matrix: it has no negative eigenvalue, and near a perfect fit it is all that is left. Write its product with $v$
+# with one `tm.jvp` and one `tm.vjp`, and no matrix.
 
 
 # %%
@@ -304,7 +307,8 @@ def check_4_1(gauss_newton_product):
     J = np.stack([along(residuals, x, e) for e in np.eye(4)], axis=1)
     found, measured = gauss_newton_product(residuals, x, v), J.T @ (J @ v)
     print("Gauss-Newton product", found, "largest difference", np.max(np.abs(found - measured)))
-    assert np.shape(found) == np.shape(x) and np.max(np.abs(found - measured)) < 1e-8
+    assert np.shape(found) == np.shape(x), "a vector like x, please: a pullback returns a tuple"
+    assert np.max(np.abs(found - measured)) < 1e-8
 
 
 # %% tags=["solution"]
@@ -321,7 +325,7 @@ check_4_1(gauss_newton_product)
 # **Exercise 4.2: the best step.** Along the gradient,
 # $f(x - \alpha g) \approx f(x) - \alpha \langle g, g \rangle + \tfrac12 \alpha^2 \langle g, Hg \rangle$. Find the step $\alpha$
 # with the smallest right-hand side, where the curvature $\langle g, Hg \rangle$ is positive, and compute it with one Hessian product.
-# Careful: here $v = g$ depends on $x$. What would $\nabla \langle g(x), g(x) \rangle$ be? (The check takes the point $x / 10$,
+# Careful: here $v = g$ depends on $x$. What would $\nabla \langle g(x), g(x) \rangle$ be? (The check takes the point $x / 20$,
 # near the minimum at 0, where the curvature is positive. At $x$ itself it isn't. What would your formula do there?)
 
 
@@ -333,10 +337,11 @@ def best_step(f, x):
 
 # %%
 def check_4_2(best_step):
-    near = x / 10
+    near = x / 20
     g, alpha = tm.grad(f)(near), best_step(f, near)
     curvature = g @ along(tm.grad(f), near, g)
-    print(f"curvature {curvature:.2f}, alpha {alpha:.4f}: f goes from {f(near):.4f} to {f(near - alpha * g):.4f}")
+    print(f"curvature {curvature:.2f}, so alpha should be {g @ g / curvature:.6f}; it is {alpha:.6f}")
+    print(f"f goes from {f(near):.4f} to {f(near - alpha * g):.4f}")
     assert abs(alpha * curvature / (g @ g) - 1) < 1e-8
     assert f(near - alpha * g) < f(near)
 
@@ -356,7 +361,8 @@ g, alpha = tm.grad(f)(x), best_step(f, x)
 print(f"curvature {g @ tm.hvp(f, x, g):.2f}, alpha {alpha:.4f}: f goes from {f(x):.4f} to {f(x - alpha * g):.4f}")
 
 # %% [markdown]
-# **Exercise 4.3: one order more.** Third derivatives form an array $T_{ijk}$ with $n^3$ elements. Compute the vector
+# **Exercise 4.3: one order more.** The third derivatives
+# $T_{ijk} = \partial^3 f / \partial x_i\, \partial x_j\, \partial x_k$ form an array with $n^3$ elements. Compute the vector
 # $t_i = \sum_{jk} T_{ijk} v_j v_k$ for the price of a few gradients: it is the gradient of a scalar that you know how to make.
 
 
@@ -392,6 +398,7 @@ check_4_3(third_derivative)
 # | $w$ | $x$ | `x` | (n,) |
 # | $E(w)$ | $f(x)$ | `f(x)` | () |
 # | $\nabla_w E$ | $g$ | `tm.grad(f)(x)` | (n,) |
+# | $v$ | $v$ | `v` | (n,) |
 # | $H$ | $H$ | `H` | (n, n) |
 # | $\mathcal R_v \{ \nabla_w E \} = Hv$ | $\nabla \langle g, v \rangle$ | `tm.hvp(f, x, v)` | (n,) |
 # | $J$ | $J$ | `J` | (m, n) |

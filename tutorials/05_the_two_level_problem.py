@@ -109,8 +109,8 @@ problem = tm.Bilevel(
 # $$ A\phi = X^\top (y - b\mathbf 1), \qquad A = X^\top X + n\lambda I . \tag{3} $$
 #
 # For $\lambda > 0$ the matrix is positive definite, so there is exactly one solution, and it is a minimum. *Differentiate*
-# (3) by the *product rule*, with respect to $\lambda$, where $dA / d\lambda = nI$ and the right side is constant, and then to
-# $b$, where $A$ is constant:
+# (3) by the *product rule*, with respect to $\lambda$, where $dA / d\lambda = nI$ and the right side is constant, and then with
+# respect to $b$, where $A$ is constant:
 #
 # $$ n\phi + A\,\frac{d\phi}{d\lambda} = 0, \qquad A\,\frac{d\phi}{db} = -X^\top \mathbf 1 . $$
 #
@@ -187,9 +187,10 @@ draw(right, 1, "b", np.linspace(-0.5, 3.5, 200), points=(0, 1, 2, 3))
 save(figure, "05_tangents")
 
 # %% [markdown]
-# See the orange lines lie along the curve, and the dashed ones cut it. $f$ doesn't mention $\lambda$, so its direct part says
-# "no effect" everywhere; all that we know about $\lambda$ comes through the adaptation. For $b$ the direct part is too steep:
-# our features are positive, so where $b$ is too small the weights grow and make up for some of it.
+# See the orange lines lie along the curve, and the dashed ones cut it, except where both are nearly level. $f$ doesn't mention
+# $\lambda$, so its direct part says "no effect" everywhere; all that we know about $\lambda$ comes through the adaptation. For
+# $b$ the direct part is too steep: our features are positive, so where $b$ is too small the weights grow and make up for some
+# of it.
 #
 # ## 4. Check
 #
@@ -208,14 +209,14 @@ for name, e, row in zip("λb", np.eye(2), zip(direct, meta_gradient(theta, task)
 # %% [markdown]
 # ## 5. Which inner optimisations are differentiable?
 #
-# One often reads that the inner optimisation has no derivative, since it is an algorithm such as gradient descent. That isn't
+# The first statement: the inner optimisation has no derivative, since it is an algorithm such as gradient descent. That isn't
 # so. A step $\phi - \alpha \nabla L(\phi, \theta)$ is a formula in $\phi$ and $\theta$, and if $L$ has two continuous
 # derivatives, the formula has one. Several steps are the formula put into itself, and the chain rule does the rest. (What is
 # hard is the *cost*: memory grows with the steps, and each brings a Hessian. Lesson 7.) But there are adaptations without a
 # derivative, or with one that misleads.
 #
 # **Predict.** One inner loss, $L = \tfrac12 (\phi - \theta)^2 + \tfrac14 \phi^4$ with $\phi_0 = 0$, adapted in four ways: by
-# three steps of gradient descent; by steps until $|L'| < 0.1$; by the best of nine candidates, an *arg min*; with an added
+# three steps of gradient descent; by steps until $|L'| < 0.1$; by the best of nine candidates from $-1$ to 1, an *arg min*; with an added
 # $\tfrac12 |\phi|$, to the minimum. Sketch $\phi$ against $\theta$ for each.
 
 
@@ -254,7 +255,7 @@ save(figure, "05_four_ways")
 # See that only the first is smooth. The second is smooth in pieces: while $\theta$ moves, the number of steps changes, and
 # $\phi$ jumps. The third is flat and jumps; so does whatever is drawn at random with a probability that depends on $\theta$.
 # The fourth has two corners. An engine differentiates the piece that it stands on. It can't see a jump, and on the steps of
-# the third it says, correctly and uselessly, zero:
+# the third it says, correctly and uselessly, zero. At $\theta = 0.9$:
 
 # %%
 print(f"{'':<29} {'tm.grad':>8} {'differences':>12} {'over a width of 1':>18}")
@@ -266,7 +267,8 @@ for name, way in ways.items():
 # %% [markdown]
 # ## 6. A condition must contain $\theta$
 #
-# A second statement: the adapted parameters solve an equation $g(\phi, \mathcal T) = 0$, so by the implicit function theorem
+# The second statement: the adapted parameters solve an equation $g(\phi, \mathcal T) = 0$. Differentiated, and solved for the
+# Jacobian, it gives (the implicit function theorem, lesson 8)
 #
 # $$ \frac{d\phi}{d\theta} = -\Big(\frac{\partial g}{\partial\phi}\Big)^{\!-1} \frac{\partial g}{\partial\theta} . \tag{5} $$
 #
@@ -278,7 +280,8 @@ for name, way in ways.items():
 # %%
 condition = tm.grad(problem.inner)
 J_phi, J_theta = tm.jacobian(condition, argnums=(0, 1))(adapt(theta, task), theta, task)
-print("theta in g: (5) and (4) differ by", np.max(np.abs(-np.linalg.solve(J_phi, J_theta) - jacobian_by_hand(theta, task))))
+difference = -np.linalg.solve(J_phi, J_theta) - jacobian_by_hand(theta, task)
+print(f"theta in g: (5) and (4) differ by {np.max(np.abs(difference)):.1e}")
 
 
 # %%
@@ -294,7 +297,7 @@ for steps in (1, 10, 100, 1000):
 # %% [markdown]
 # ## 7. Sum or mean
 #
-# There are many tasks, and the outer level minimises their mean, $\mathbb E_{\mathcal T} F(\theta; \mathcal T)$. A third
+# There are many tasks, and the outer level minimises their mean, $\mathbb E_{\mathcal T} F(\theta; \mathcal T)$. The third
 # statement promises the mean of the query losses, and the formula below it is a sum, $\sum_i$. The two have the same minimum,
 # but the sum's gradient is larger by the number of tasks, and so is the step. **Predict** what a learning rate that suits the
 # mean does to the sum of twenty.
@@ -337,8 +340,8 @@ assert abs(learn_b(np.sum, 2.0)[-1]) > 1e6
 # | `learned` | Andrychowicz et al. 2016 | an LSTM reads each gradient and proposes the step |
 #
 # For each, where does $\theta$ enter the adaptation: by the `"start"`, the inner `"loss"` or the `"step"`? And has $F$ a
-# direct part $f_\theta$? Return a dictionary of pairs, `{"maml": ("loss", True), ...}`. (The check knows only a checksum of
-# the answer.)
+# direct part $f_\theta$? Return a dictionary of pairs, in the form `{"maml": ("loss", True), ...}` (this pair is
+# made up; the check knows only checksums).
 
 
 # %%

@@ -44,12 +44,13 @@ from tinymeta.plots import save
 # 3. average the query losses over the tasks;
 # 4. change $\theta$ by a step against the gradient of that average.
 #
-# Both losses are half the mean squared error. *Expand* the square and *complete* it again:
+# Both losses are half the mean squared error. Write a bar for a mean over the points, *expand* the square and *complete* it
+# again:
 #
 # $$ \tfrac12 \overline{(\phi x - y)^2} = \tfrac12 \big( \overline{x^2}\, \phi^2 - 2\, \overline{xy}\, \phi + \overline{y^2} \big)
 #    = \tfrac{a}{2} (\phi - s)^2 + \text{const}, \qquad a = \overline{x^2}, \quad s = \overline{xy} \,/\, \overline{x^2} . $$
 #
-# A bar is a mean over the points. So $a$ is the curvature of the support loss and $s$ is where its minimum lies. For the
+# So $a$ is the curvature of the support loss and $s$ is where its minimum lies. For the
 # query set we call the same two numbers $c$ and $d$:
 #
 # $$ L(\phi) = \tfrac{a}{2} (\phi - s)^2 + \text{const}, \qquad f(\phi) = \tfrac{c}{2} (\phi - d)^2 + \text{const}. \tag{1} $$
@@ -158,7 +159,7 @@ for alpha, K in ((0.1, 1), (0.1, 5), (1.0, 1), (1.6, 1), (1.6, 2), (1.6, 3)):  #
 # %%
 def draw_factor(ax):
     x = np.linspace(0, 2, 200)
-    for K, color in ((1, "C0"), (2, "C1"), (3, "C2"), (10, "C4")):
+    for K, color in ((1, "C0"), (2, "C1"), (3, "C5"), (10, "C4")):
         ax.plot(x, (1 - x) ** K, color, label=f"K = {K}")
     ax.axhspan(-1, 0, color="C3", alpha=0.1, label="first order has the wrong sign")
     ax.axvline(1.6, color="grey", linestyle="--", label="αa = 1.6")
@@ -192,8 +193,9 @@ save(figure, "06_wrong_sign")
 #
 # ## 4. Training on three tasks
 #
-# Three lines now, without noise, of slopes 1, 2 and 5 and with different curvatures. The four steps of section 1 take four
-# lines (our batch is always the same three tasks):
+# Three lines now, without noise, of slopes 1, 2 and 5 and with different curvatures. The four steps of section 1 stand in the
+# comments (our batch is always the same three tasks). With `order=1`, $F$ has the same value, but its gradient is (5).
+# `tm.vmap(F, (None, 0))` takes $F$ along the first axis of the stacked tasks, all with one $\theta$:
 
 
 # %%
@@ -203,11 +205,11 @@ def line(slope, a, c):
 
 def mean_loss(order, alpha, steps=1):
     F = tm.maml.objective(problem, steps=steps, lr=alpha, order=order)  # 2: adapt, then judge
-    return lambda theta: np.mean(tm.vmap(F, (None, 0))(theta, tasks))  # 1 and 3: F of each task, all with one theta; their mean
+    return lambda theta: np.mean(tm.vmap(F, (None, 0))(theta, tasks))  # 1 and 3: F of each task; their mean
 
 
 # %%
-# `tm.tree.map` goes through the dictionaries and stacks their arrays, `tm.vmap` goes along the first axis of the stacks.
+# `tm.tree.map` goes through the dictionaries and stacks their arrays.
 tasks = tm.tree.map(lambda *parts: np.stack(parts), line(1, 1.2, c=0.8), line(2, 1.6, c=1.0), line(5, 1.9, c=1.5))
 
 
@@ -267,8 +269,8 @@ print(tm.check_grad(careless, theta, order=1))
 # al. report as much for their networks. But know which of the two you run.
 #
 # **Evaluation at another learning rate.** A $\theta$ is good for the $\alpha$ and the $K$ that it was trained with. We take
-# the one trained with $\alpha = 0.4$ and $K = 1$ and evaluate it at others. **Predict:** which numbers of the table will be
-# worse than those of a $\theta$ trained for that $\alpha$? Above $\alpha = 2 / 1.9$, what do more steps do?
+# the one trained with $\alpha = 0.4$ and $K = 1$ and evaluate it at others. **Predict:** with $K = 1$, at which $\alpha$
+# will it be worse than a $\theta$ trained for that $\alpha$? Above $\alpha = 2 / 1.9$, what do more steps do?
 
 # %%
 trained = paths[0.4, 2][-1]
@@ -279,7 +281,7 @@ for alpha in (0.1, 0.4, 0.7, 1.0, 1.3):
 assert losses[2] > losses[1] > losses[0]  # at 1.3 the loss grows with the steps
 
 # %% [markdown]
-# In the second column all rows but that of 0.4 are worse than they need be: compare them with the first. Where the rate
+# With $K = 1$ all rows but that of 0.4 are worse than they need be: compare the first two columns of losses. Where the rate
 # suits all tasks, more steps hide it. Beyond $\alpha a = 2$ for the most curved task, each step makes it worse. With every
 # number state $\alpha$, $K$, and whether the loss is a sum or a mean: that changes $a$, and only $\alpha a$ matters.
 #
@@ -287,8 +289,8 @@ assert losses[2] > losses[1] > losses[0]  # at 1.3 the loss grows with the steps
 #
 # Write your answer in the stub's cell, then call the check, for instance `check_6_1(first_order_is_exact)`.
 #
-# **Exercise 6.1: when is first order exact?** Return whether the first-order gradient equals the exact one for *every*
-# $\theta$, given $\alpha a$ and $K$. What does gradient descent do in those cases?
+# **Exercise 6.1: when is first order exact?** Return whether the first-order gradient equals the exact one for *every* task
+# and every $\theta$, given $\alpha a$ and $K$. What does gradient descent do in those cases?
 
 
 # %%
@@ -300,8 +302,8 @@ def first_order_is_exact(alpha_a, steps):
 def check_6_1(first_order_is_exact):
     for alpha_a in (0.0, 0.5, 1.0, 1.5, 2.0):
         truth = [bool(np.isclose(*by_hand(theta, task, K, alpha_a))) for K in range(5)]  # a is 1
+        assert [bool(first_order_is_exact(alpha_a, K)) for K in range(5)] == truth, f"think again about αa = {alpha_a}"
         print(f"αa = {alpha_a}, exact for K =", [K for K in range(5) if truth[K]])
-        assert [bool(first_order_is_exact(alpha_a, K)) for K in range(5)] == truth
 
 
 # %% tags=["solution"]
@@ -349,7 +351,7 @@ check_6_2(rate_gradient)
 # %% [markdown]
 # **Exercise 6.3: where does training end?** For tasks with $s = d$ and $K = 1$, find the $\theta$ at which the mean of (4)
 # over the tasks is zero, and the one for the mean of (5), from arrays of $a$, $s$ and $c$. Both are weighted means of the
-# $s$. What are the weights? When does training with steps of length 1 approach the second, when does it run away?
+# $s$. What are the weights? When does training with the outer learning rate 1 approach the second, when does it run away?
 
 
 # %%
@@ -370,7 +372,7 @@ def check_6_3(where_training_ends):
 
 # %% tags=["solution"]
 # The mean of c r^2 (theta - s), or of c r (theta - s), is zero at the mean of s with the weights c r^2, or c r. A first-order step
-# of length 1 multiplies the distance to that point by 1 - mean(c r): it comes closer for 0 < mean(c r) < 2, and else runs away.
+# with the rate 1 multiplies the distance to that point by 1 - mean(c r): it comes closer for 0 < mean(c r) < 2, and else runs away.
 def where_training_ends(a, s, c, alpha):
     r = 1 - alpha * a
     return np.average(s, weights=c * r**2), np.average(s, weights=c * r)
@@ -388,6 +390,7 @@ check_6_3(where_training_ends)
 # | $\theta$ | $\theta$ | `theta` | () |
 # | $\theta_i'$ | $\phi_K$ | `phi` | () |
 # | $\alpha$ | $\alpha$ | `alpha`, `lr` | () |
+# | | $K$ | `K`, `steps` | () |
 # | $\mathcal L_{\mathcal T_i}$ on the support set | $L$ | `problem.inner` | () |
 # | $\mathcal L_{\mathcal T_i}(f_{\theta_i'})$ | $f(\phi_K)$ | `problem.outer` | () |
 # | | $F$ | `tm.maml.objective(problem, steps=K, lr=alpha)` | () |
