@@ -167,7 +167,7 @@ assert np.allclose(6 * tm.implicit.root_jacobian(meet, phi, theta), [[2, -2], [-
 # $$ \frac{\partial g}{\partial\phi} = \nabla^2_{\phi\phi} L = H, \qquad \frac{\partial g}{\partial\theta} = \nabla^2_{\phi\theta} L = M,
 #    \qquad \text{so by (2)} \qquad \frac{d\phi^\star}{d\theta} = -H^{-1} M . \tag{3} $$
 #
-# *Put* (3) into the chain rule of lesson 5 ($F$ is the outer loss again),
+# *Put* (3) into the chain rule of lesson 5 ($F(\theta) = f(\phi^\star(\theta), \theta)$ again),
 # $\frac{dF}{d\theta} = f_\theta + \big(\frac{d\phi}{d\theta}\big)^{\!\top} f_\phi$, and *transpose* the product; $H$ is symmetric:
 #
 # $$ \frac{dF}{d\theta} = f_\theta - M^\top H^{-1} f_\phi . \tag{4} $$
