@@ -37,7 +37,7 @@ from tinymeta.tasks import quadratics, sinusoids
 # %% [markdown]
 # ## 1. The problem
 #
-# A small network with its $n$ weights in one vector $\phi$, ten support points of a sine wave, ten query points. The inner
+# A small tanh network with its $n$ weights in one vector $\phi$, ten support points of a sine wave, ten query points. The inner
 # loss has a weight decay $\rho$, so $\theta$ enters in two ways, as the *start* and through the *loss*:
 # $\theta = (\phi_0, \rho)$.
 #
@@ -80,10 +80,10 @@ theta, alpha = {"start": start, "decay": 0.03}, 0.1
 #
 # $$ d\phi_K = P\, d\phi_0, \qquad P = (I - \alpha H_{K-1}) \cdots (I - \alpha H_1)(I - \alpha H_0) . \tag{2} $$
 #
-# And with the query gradient $f_\phi$ at $\phi_K$, by the *chain rule* and since *a factor crosses transposed*:
+# And with the query gradient $f_\phi$ at $\phi_K$, by the *chain rule*, by (2), and since *a factor crosses transposed*:
 #
-# $$ dF = \langle f_\phi, P\, d\phi_0 \rangle = \langle P^\top f_\phi, d\phi_0 \rangle \qquad\Longrightarrow\qquad
-#    \frac{dF}{d\phi_0} = P^\top f_\phi . \tag{3} $$
+# $$ dF = \langle f_\phi, d\phi_K \rangle = \langle f_\phi, P\, d\phi_0 \rangle = \langle P^\top f_\phi, d\phi_0 \rangle
+#    \quad\Longrightarrow\quad \frac{dF}{d\phi_0} = P^\top f_\phi . \tag{3} $$
 
 
 # %%
@@ -114,9 +114,9 @@ def by_product(phis):
 #
 # $$ \lambda_K = f_\phi, \qquad \lambda_t = (I - \alpha H_t)\, \lambda_{t+1} = \lambda_{t+1} - \alpha H_t \lambda_{t+1} . \tag{4} $$
 #
-# Then $dF / d\phi_0 = \lambda_0$, for the price of $K$ Hessian products. In general $\lambda_t = dF / d\phi_t$: the change of
-# $F$ if $\phi_t$ were moved and the later steps made as before. Now let $\rho$ move as well, which $f$ doesn't contain, so
-# that still $dF = \langle \lambda_K, d\phi_K \rangle$:
+# Then $dF / d\phi_0 = \lambda_0$, for the price of $K$ Hessian products. In general $\lambda_t = dF / d\phi_t$: how $F$
+# changes if you move $\phi_t$ and make the later steps as before. Now let $\rho$ move as well. As $f$ doesn't contain it,
+# still $dF = \langle \lambda_K, d\phi_K \rangle$. *Pair* (1) with $\lambda_{t+1}$:
 #
 # $$ \begin{aligned}
 # \langle \lambda_{t+1}, d\phi_{t+1} \rangle
@@ -171,12 +171,12 @@ estimates = {
 # %%
 F, v = tm.maml.objective(problem, steps=20, lr=alpha), rng.standard_normal(len(start))
 for name, move in {"v": {"start": v / np.linalg.norm(v), "decay": 0.0}, "ρ": {"start": 0 * v, "decay": 1.0}}.items():
-    print(f"{f'along {name}':<24}{'exact':>18}{'approximate':>18}{'difference':>12}")
+    print(f"{f'along {name}':<24}{'estimate':>18}{'approximate':>18}{'difference':>12}")
     plus, minus = (F(tm.tree.map(lambda x, dx, h=h: x + h * dx, theta, move), task) for h in (1e-5, -1e-5))
     for estimate, gradient in estimates.items():
-        exact, approximate = gradient["start"] @ move["start"] + gradient["decay"] * move["decay"], (plus - minus) / 2e-5
-        print(f"{estimate:<24}{exact:>18.12f}{approximate:>18.12f}{exact - approximate:>12.1e}")
-        assert (abs(exact - approximate) < 1e-9) == (estimate in list(estimates)[:3])
+        found, approximate = gradient["start"] @ move["start"] + gradient["decay"] * move["decay"], (plus - minus) / 2e-5
+        print(f"{estimate:<24}{found:>18.12f}{approximate:>18.12f}{found - approximate:>12.1e}")
+        assert (abs(found - approximate) < 1e-9) == (estimate in list(estimates)[:3])
 
 # %% [markdown]
 # The three that should agree do. The late one is off by less than ten percent, which no training curve would show. First
@@ -250,11 +250,12 @@ for K, k in ((20, 5), (20, 20), (100, 50), (100, 100)):
 assert spectrum[0] < 0 and seen[20, 5] < 0 < seen[20, 20] and 0.6 < seen[100, 50] / seen[100, 100] < 0.7
 
 # %% [markdown]
-# See on the left that the graph grows with every step. The recursion's stays as it is, and what grows is a list of vectors.
-# On the right the quadratics run parallel to the dotted lines. The network hardly forgets: where $H_t$ has an eigenvalue
-# near 0 or below, its factor doesn't shrink. The last 50 of 100 steps see two thirds of the effect, and the last 5 of 20
-# see the wrong *sign*: what a decay does at once is not what it does in the end. This is the *short-horizon bias* of
-# truncation. And where $\alpha$ times an eigenvalue exceeds 2, factors *grow*, and meta-gradients explode.
+# See on the left that the graph grows with every step. The recursion's stays as it is, and what grows is a list of
+# vectors. On the right the quadratics run parallel to the dotted lines, until few of the 100 steps are left to lose. The
+# network hardly forgets: where $H_t$ has an eigenvalue near 0 or below, its factor doesn't shrink. The last 50 of 100
+# steps see two thirds of the effect, and the last 5 of 20 see the wrong *sign*: what a decay does at once is not what it
+# does in the end. This is the *short-horizon bias* of truncation. And where $\alpha$ times an eigenvalue exceeds 2,
+# factors *grow*, and meta-gradients explode.
 #
 # ## 6. Small steps: a differential equation
 #
@@ -264,8 +265,10 @@ assert spectrum[0] < 0 and seen[20, 5] < 0 < seen[20, 20] and 0.6 < seen[100, 50
 #
 # Let $\alpha \to 0$, with a clock $s$ that advances by $\alpha$ at each step. The left sides become derivatives:
 # $\frac{d\phi}{ds} = -\nabla L$ is the *gradient flow*, and $\frac{d\lambda}{ds} = H \lambda$, solved from the end to the
-# start, is its *adjoint equation*. Gradient descent is Euler's method for the one, and our recursion is Euler's method for
-# the other. Such errors are proportional to $\alpha$. **Predict** the last column, for $s = \alpha K = 2$.
+# start, is its *adjoint equation*. The sum in (5), with its strips of width $\alpha$, becomes an integral. Gradient descent
+# is Euler's method for the one, and our recursion is Euler's method for the other. The error of Euler's method is
+# proportional to $\alpha$. Now we halve $\alpha$ again and again, always up to $s = \alpha K = 2$, and print by how much
+# $dF/d\rho$ changes each time. **Predict** the last column: a change, divided by the next one.
 
 # %%
 rates = 0.1 / 2 ** np.arange(5)
@@ -299,7 +302,7 @@ def check_7_1(truncated):
         theirs = tm.maml.meta_gradient(problem, theta, task, steps=20, lr=alpha, truncate=k).grad
         print(f"k = {k:>2}: dF/dρ {found['decay']:>13.10f}, the library's {theirs['decay']:>13.10f}")
         assert np.isclose(found["decay"], theirs["decay"], rtol=1e-10)
-        assert np.allclose(found["start"], theirs["start"], rtol=1e-10, atol=1e-12)
+        assert np.allclose(found["start"], theirs["start"], rtol=1e-10, atol=1e-12), "what reaches the start?"
 
 
 # %% tags=["solution"]
@@ -312,10 +315,10 @@ def truncated(phis, k):
 check_7_1(truncated)
 
 # %% [markdown]
-# **Exercise 7.2: Reptile.** Reptile (Nichol et al. 2018) sweeps through nothing: it moves $\theta$ towards the adapted
-# parameters, along $\theta - \phi_K$ in place of a gradient. Find this direction for the quadratic
+# **Exercise 7.2: Reptile.** Reptile (Nichol et al. 2018) sweeps through nothing: it takes $\theta - \phi_K$ for the gradient,
+# so a step against it goes towards the adapted parameters. Find this direction for the quadratic
 # $L = \tfrac12 \phi^\top A \phi - b^\top \phi$ in closed form, without a loop: by lesson 6 with a matrix for $a$. What is it
-# for $K = 1$? What for $K \to \infty$? Which of the two sets of a task does it never look at?
+# for $K = 1$? What for $K \to \infty$, if the steps converge? Which of the two sets of a task does it never look at?
 
 
 # %%

@@ -14,8 +14,7 @@
 # # Lesson 8: The implicit function theorem
 #
 # Lesson 7 went back through every step of the adaptation. If the adaptation runs to its *end*, that is not necessary: the end
-# is a point where the inner gradient is zero, and this equation alone says how the point moves with $\theta$. The theorem is
-# from second-year calculus, and it needs neither the steps nor their memory.
+# is a point where the inner gradient is zero, and this equation alone says how the point moves with $\theta$: no steps, no memory.
 #
 # **You will**
 # - derive $y' = -F_x / F_y$, and see where it fails;
@@ -23,8 +22,8 @@
 # - learn what the end has forgotten, and how iMAML makes it remember;
 # - watch the gradient through the steps tend to the gradient at the end.
 #
-# **You need** lesson 5 (direct part and the part through the adaptation; solving again as the judge) and lesson 7 (a vector
-# goes backwards, no matrix). Half an hour. The very first run compiles the library's machine.
+# **You need** lesson 5 (direct part, part through the adaptation, solving again) and lesson 7 (a vector goes backwards, no
+# matrix). Half an hour. The very first run compiles the library's machine.
 
 # %%
 import matplotlib.pyplot as plt
@@ -37,8 +36,8 @@ from tinymeta.tasks import quadratics, sinusoids
 # %% [markdown]
 # ## 1. One equation
 #
-# The points with $F(x, y) = 0$ form a curve. Follow it from one of its points: as $x$ moves, $y$ must move along, and while it
-# does, $y$ is a function of $x$, though we may have no formula for it. What is its slope? On the curve
+# The points with $F(x, y) = 0$ form a curve. Follow it from one of its points: as $x$ moves, $y$ must move along. So $y$
+# is a function of $x$, though we may have no formula for it. What is its slope? On the curve
 #
 # $$ F(x, y(x)) = 0 \quad \text{for all } x \text{ nearby}. $$
 #
@@ -127,8 +126,8 @@ except np.linalg.LinAlgError as error:
 # %% [markdown]
 # ## 2. Many equations
 #
-# Now $\phi$ has $n$ elements and $\theta$ has $p$. We need as many equations as unknowns: $g(\phi, \theta) = 0$ with $n$ of
-# them. Near a solution
+# Now $\phi$ has $n$ elements and $\theta$ has $p$. We need as many equations as unknowns: $n$ of them, $g(\phi, \theta) = 0$.
+# Near a solution
 #
 # $$ g(\phi^\star(\theta), \theta) = 0 \quad \text{for all } \theta \text{ nearby}. $$
 #
@@ -139,7 +138,7 @@ except np.linalg.LinAlgError as error:
 # *Move* the second term to the right, and *multiply* by the inverse from the left:
 #
 # $$ \boxed{\; \frac{d\phi^\star}{d\theta} = -\Big(\frac{\partial g}{\partial\phi}\Big)^{\!-1} \frac{\partial g}{\partial\theta}
-#    \qquad \text{where } \frac{\partial g}{\partial\phi} \text{ is regular} \;} \tag{2} $$
+#    \qquad \text{where } \frac{\partial g}{\partial\phi} \text{ is regular (invertible)} \;} \tag{2} $$
 #
 # Try it where a pencil is enough: a circle meets a hyperbola, $\phi_1^2 + \phi_2^2 = \theta_1$ and $\phi_1 \phi_2 = \theta_2$.
 # For $\theta = (5, 2)$ they do so at $\phi = (2, 1)$, and (2) is
@@ -168,12 +167,12 @@ assert np.allclose(6 * tm.implicit.root_jacobian(meet, phi, theta), [[2, -2], [-
 # $$ \frac{\partial g}{\partial\phi} = \nabla^2_{\phi\phi} L = H, \qquad \frac{\partial g}{\partial\theta} = \nabla^2_{\phi\theta} L = M,
 #    \qquad \text{so by (2)} \qquad \frac{d\phi^\star}{d\theta} = -H^{-1} M . \tag{3} $$
 #
-# *Put* (3) into the chain rule of lesson 5, $\frac{dF}{d\theta} = f_\theta + \big(\frac{d\phi}{d\theta}\big)^{\!\top} f_\phi$, and
-# *transpose* the product; $H$ is symmetric:
+# *Put* (3) into the chain rule of lesson 5 ($F(\theta) = f(\phi^\star(\theta), \theta)$ again),
+# $\frac{dF}{d\theta} = f_\theta + \big(\frac{d\phi}{d\theta}\big)^{\!\top} f_\phi$, and *transpose* the product; $H$ is symmetric:
 #
 # $$ \frac{dF}{d\theta} = f_\theta - M^\top H^{-1} f_\phi . \tag{4} $$
 #
-# Where do you put the brackets? In $(M^\top H^{-1}) f_\phi$ there are $p$ systems to solve, one for each hyperparameter. In
+# Where do you put the brackets? In $(M^\top H^{-1}) f_\phi$ there are $p$ systems to solve, one for each column of $M$. In
 # $M^\top (H^{-1} f_\phi)$ there is *one*, for a vector $v$. This is the *adjoint order*, lesson 7's "begin where there is a
 # vector":
 #
@@ -203,7 +202,7 @@ def vector_first(problem, phi, theta, task, loss_of_H=None):
 #
 # ## 4. Check
 #
-# Lesson 5's regression with four features and a penalty for each weight, $\theta = (\lambda_1, \dots, \lambda_4, b)$:
+# Lesson 5's regression with a penalty for each of four weights, $\theta = (\lambda_1, \dots, \lambda_4, b)$, and $n = 10$ points:
 #
 # $$ L = \tfrac{1}{2n} |X\phi + b\mathbf 1 - y|^2 + \tfrac12 \textstyle\sum_j \lambda_j \phi_j^2, \qquad
 #    \phi^\star = A^{-1} X^\top (y - b\mathbf 1), \qquad A = X^\top X + n \operatorname{diag}(\lambda) . $$
@@ -263,13 +262,13 @@ assert np.allclose(columns_first(ridge, phi, theta, task), exact, rtol=1e-12, at
 assert np.all(np.sign(no_penalty) == np.sign(exact)) and np.all(np.abs(no_penalty) > 1.5 * np.abs(exact))
 
 # %% [markdown]
-# With the wrong sign a training walks uphill, and that is noticed soon. Without the penalty in $H$ all signs are right and all
+# With the wrong sign training walks uphill, and you notice soon. Without the penalty in $H$ all signs are right and all
 # sizes wrong: the loss falls, and nobody looks. $H$ belongs to the *whole* inner loss.
 #
 # ## 5. What the end has forgotten
 #
 # In MAML $\theta$ is the *start*, and $L(\phi)$ doesn't contain it. Then $M = 0$, and (5) leaves nothing: the minimum doesn't
-# depend on where one set out. *iMAML* (Rajeswaran et al. 2019) ties $\phi$ to the start, and minimises
+# depend on where you set out. *iMAML* (Rajeswaran et al. 2019) ties $\phi$ to the start, and minimises
 #
 # $$ L(\phi) + \tfrac{\lambda}{2} |\phi - \theta|^2 . $$
 #
@@ -280,11 +279,12 @@ assert np.all(np.sign(no_penalty) == np.sign(exact)) and np.all(np.abs(no_penalt
 # $$ (A + \lambda I)\, \phi^\star = b + \lambda\theta, \qquad \frac{d\phi^\star}{d\theta} = \lambda (A + \lambda I)^{-1}, \qquad
 #    \frac{dF}{d\theta} = \lambda (A + \lambda I)^{-1} f_\phi . \tag{6} $$
 #
-# First without the term, on a quadratic. (The network, which is given ten points of a sine wave, we need below.)
+# First without the term, on a quadratic. **Predict** what is left of $dF/d\theta$ after 10, 100, 1000 steps.
 
 
 # %%
 quadratic = tm.Bilevel(quadratics.inner, quadratics.outer)
+# And, for later, a network that is given ten points of a sine wave.
 sine = tm.tree.map(lambda x: x[0], sinusoids.draw(rng, 1))
 start, unravel = tm.ravel(tm.nn.initialize_mlp(rng, (1, 8, 1)))
 
@@ -337,7 +337,7 @@ for (name, case), x in zip(cases.items(), (0.1, 1.0, 10.0, None), strict=True):
 # ## 6. The steps tend to it
 #
 # *Differentiate* a step $\phi_{t+1} = \phi_t - \alpha \nabla_\phi L(\phi_t, \theta)$, as in lesson 7, with
-# $P_t = d\phi_t / d\theta$:
+# $P_t = d\phi_t / d\theta$, and $H_t$, $M_t$ at $\phi_t$:
 #
 # $$ P_{t+1} = (I - \alpha H_t)\, P_t - \alpha M_t . $$
 #
@@ -350,11 +350,11 @@ for (name, case), x in zip(cases.items(), (0.1, 1.0, 10.0, None), strict=True):
 # $r = 1 - \alpha h_{\min}$ of it or less. So the error dies out: the derivative of the steps tends to (3). Learning rate and start
 # have dropped out.
 #
-# How fast? $\phi_t - \phi^\star$ itself falls like $r^t$. So the error that step $s$ adds is of the size $r^s$, and the later steps
-# shrink it to $r^t$. There are $t$ of them: together $t\, r^t$.
+# How fast? $\phi_t - \phi^\star$ falls like $r^t$, and with it $H_t P + M_t$. So the error that step $s$ adds is of the size
+# $r^s$, and the later steps shrink it to $r^t$. There are $t$ of them: together $t\, r^t$.
 #
-# **Predict.** On the left, the entries of the ridge regression's gradient for the penalties, through $K$ steps from two starts. On
-# the right, the relative distance to (5), on a logarithmic axis, for two learning rates and for the network. Sketch both.
+# **Predict** and sketch: on the left, the entries of the ridge regression's gradient for the penalties, through $K$ steps from two starts;
+# on the right, the relative distance to (5), on a logarithmic axis, for two learning rates and for the network.
 
 
 # %%
@@ -395,9 +395,9 @@ right.legend()
 save(figure, "08_steps_tend_to_the_end")
 
 # %% [markdown]
-# See on the left all lines end on the dotted ones, from either start, though through few steps $\lambda_1$ and $\lambda_2$ have the
-# wrong sign. On the right the errors join the dotted $K r^K$. What the steps tell with hundreds of vectors in memory, the end tells
-# from one.
+# See on the left all lines run to the dotted ones, from either start, though from 0 the first steps give $\lambda_1$ and $\lambda_2$
+# the wrong sign. On the right the errors fall like $K r^K$ (scaled to the last point). What the steps tell with hundreds of vectors
+# in memory, the end tells from one.
 #
 # ## On your own
 #
