@@ -341,7 +341,7 @@ x, y, out = (np.ones(2**22) for _ in range(3))
 B, matrices = 2 * x.nbytes / seconds(np.copyto, out, x), {n: rng.standard_normal((n, n)) for n in (8, 16, 32, 128, 512)}
 points = {f"{n} × {n}": (n / 12, 2 * n**3 / seconds(np.matmul, A, A)) for n, A in matrices.items()}  # by NumPy
 for N in (2**10, 2**22):
-    points[f"elementwise, N = {N:,}"] = 1 / 24, N / seconds(np.multiply, x[:N], y[:N], out[:N])
+    points[f"N = {N:,}"] = 1 / 24, N / seconds(np.multiply, x[:N], y[:N], out[:N])
 moved = sum(part.nbytes for part in tm.tree.flatten((network, tasks, network))[0])
 points |= {f"MAML, {name}": (maml.flops / moved, maml.flops / t) for name, t in took.items()}
 
@@ -350,9 +350,9 @@ P, I = max(speed for _, speed in points.values()), np.logspace(-1.7, 3.5, 300)
 figure, ax = plt.subplots(figsize=(8.5, 4.8), layout="constrained")
 ax.loglog(I, np.minimum(P, I * B) / 1e9, "k")
 for name, (intensity, speed) in points.items():
-    ax.loglog(intensity, speed / 1e9, {"e": "C1s", "M": "C3^"}.get(name[0], "C0o"))
+    ax.loglog(intensity, speed / 1e9, {"N": "C1s", "M": "C3^"}.get(name[0], "C0o"))
     ax.annotate(name, (intensity, speed / 1e9), (6, -9), textcoords="offset points", fontsize=8)
-ax.set(title=f"Roofline of one core, P / B = {P / B:.1f}", xlabel="I, operations a byte", ylabel="$10^9$ operations a second")
+ax.set(title=f"One core, P / B = {P / B:.1f} (squares: elementwise)", xlabel="I, operations a byte", ylabel="$10^9$ operations a second")
 save(figure, "13_roofline")
 
 # %% [markdown]
