@@ -76,7 +76,7 @@ def seconds(f, *args):
 
 
 # %%
-def chain(A, X, length):
+def chain(A, X, length):  # each length is a program of its own for the machine: an int isn't an input
     for _ in range(length):
         X = A @ X
     return X
@@ -234,6 +234,7 @@ def dead_code(code):
 # gradient of the last bias is asked for?
 
 # %%
+# `run` calls a function on Tensors and keeps their graph, `code_of` makes a list of it, and no pass has seen it.
 leaves, structure = tm.tree.flatten((network, task))
 one = tm.value_and_grad(objective(1))
 written = code_of(run(lambda *given: one(*tm.tree.unflatten(structure, given)), list(map(tm.tensor, leaves))))
@@ -337,10 +338,10 @@ for K in (1, 2, 5, 10):
 
 # %%
 x, y, out = (np.ones(2**22) for _ in range(3))
-B, matrices = 2 * x.nbytes / seconds(np.copyto, out, x), {n: rng.standard_normal((n, n)) for n in (8, 16, 32, 64, 128, 512)}
-points = {f"{n} × {n}": (n / 12, 2 * n**3 / seconds(np.matmul, A, A)) for n, A in matrices.items()}
+B, matrices = 2 * x.nbytes / seconds(np.copyto, out, x), {n: rng.standard_normal((n, n)) for n in (8, 16, 32, 128, 512)}
+points = {f"{n} × {n}": (n / 12, 2 * n**3 / seconds(np.matmul, A, A)) for n, A in matrices.items()}  # by NumPy
 for N in (2**10, 2**22):
-    points[f"elementwise, N = {N:,}"] = 1 / 24, N / seconds(np.multiply, x[:N], y[:N], out[:N])
+    points[f"N = {N:,}"] = 1 / 24, N / seconds(np.multiply, x[:N], y[:N], out[:N])
 moved = sum(part.nbytes for part in tm.tree.flatten((network, tasks, network))[0])
 points |= {f"MAML, {name}": (maml.flops / moved, maml.flops / t) for name, t in took.items()}
 
@@ -349,9 +350,9 @@ P, I = max(speed for _, speed in points.values()), np.logspace(-1.7, 3.5, 300)
 figure, ax = plt.subplots(figsize=(8.5, 4.8), layout="constrained")
 ax.loglog(I, np.minimum(P, I * B) / 1e9, "k")
 for name, (intensity, speed) in points.items():
-    ax.loglog(intensity, speed / 1e9, {"e": "C1s", "M": "C3^"}.get(name[0], "C0o"))
+    ax.loglog(intensity, speed / 1e9, {"N": "C1s", "M": "C3^"}.get(name[0], "C0o"))
     ax.annotate(name, (intensity, speed / 1e9), (6, -9), textcoords="offset points", fontsize=8)
-ax.set(title=f"Roofline of one core, P / B = {P / B:.1f}", xlabel="I, operations a byte", ylabel="$10^9$ operations a second")
+ax.set(title=f"One core, P / B = {P / B:.1f} (squares: elementwise)", xlabel="I, operations a byte", ylabel="$10^9$ operations a second")
 save(figure, "13_roofline")
 
 # %% [markdown]
@@ -386,7 +387,7 @@ assert len(results) == 1
 #
 # **Exercise 13.1: why batches.** A layer of $n \times n$ weights meets $k$ inputs at once: a product of $n \times n$ and $n \times k$.
 # Find its intensity. From which $k$ on (a real number) does the arithmetic take longer than moving the bytes? Return infinity if for
-# no $k$. Then read it for one input, $k = 1$.
+# no $k$. And what is the intensity for one input?
 
 
 # %%
@@ -401,7 +402,7 @@ def check_13_1(columns_needed):
         k_checked = 1e9 if k == np.inf else k  # for more columns than any memory holds, the bytes still take longer
         arithmetic, bytes_ = 2 * n**2 * k_checked / ratio, 8 * (n**2 + 2 * n * k_checked)
         print(f"n = {n}, P/B = {ratio}: k = {k:.4g}, arithmetic / bytes = {arithmetic / bytes_:.4f}")
-        assert arithmetic < bytes_ if k == np.inf else np.isclose(arithmetic, bytes_)
+        assert k > 0 and (arithmetic < bytes_ if k == np.inf else np.isclose(arithmetic, bytes_)), "not yet equally long"
 
 
 # %% tags=["solution"]
@@ -415,9 +416,9 @@ def columns_needed(n, P, B):
 check_13_1(columns_needed)
 
 # %% [markdown]
-# **Exercise 13.2: where it loses.** Find two functions for which `tm.jit(f)` is slower than `f` on plain arrays, the first by (4), the
-# second since the machine can't do it (try a few: the listing says `in NumPy`). Return two pairs of a function and a tuple of
-# arguments. The clock judges: run it twice. What is asserted is that the reasons show in the programs.
+# **Exercise 13.2: where it loses.** Find two functions for which `tm.jit(f)` is slower than `f` on plain arrays: one by (4), with fewer
+# than five instructions, and one that the machine can't do (try a few: the listing of `tm.trace` says `in NumPy`). Return two pairs of
+# a function and a tuple of arguments. The clock judges, run it twice; asserted is that the listings show the reasons.
 
 
 # %%
@@ -432,9 +433,9 @@ def check_13_2(losers):
     for h, args in ((f, f_args), (g, g_args)):
         plain, jitted = seconds(h, *args), seconds(tm.jit(h), *args)
         print(f"plain {1e6 * plain:.1f} µs, jitted {1e6 * jitted:.1f} µs: {jitted / plain:.2f} times as long")
-        assert np.allclose(h(*args), tm.jit(h)(*args), rtol=1e-10)
     short, left = tm.trace(f, *f_args), tm.trace(g, *g_args)
-    assert len(short) < 5 and ("in NumPy" in str(left) or maml.arena_bytes == 0)  # 0: everything is left to NumPy
+    assert len(short) < 5 and "in NumPy" not in str(short), f"not by (4):\n{short}"
+    assert "in NumPy" in str(left) or maml.arena_bytes == 0, f"the machine does it all:\n{left}"  # 0: there is no machine
 
 
 # %% tags=["solution"]

@@ -187,6 +187,7 @@ def test_what_the_machine_leaves_to_numpy_is_marked_and_the_rest_runs_on_it():
     mapped = assert_both_agree(tm.value_and_grad(lambda x: np.mean(tm.vmap(f)(x) ** 2)), generator.normal(size=(6, 3, 3)), tolerance=1e-11)
     assert set(left_to_numpy(mapped)) == {"argsort"}
     assert str(mapped).count("in NumPy") == left_to_numpy(mapped).count("argsort")
+    assert "in NumPy" in str(tm.trace(np.argsort, LOGITS[0]))  # all of it is left
 
 
 MATRICES = {  # each with a matrix that it refuses

@@ -43,6 +43,7 @@ class Executable:
     """Code that is ready to run."""
 
     def __init__(self, code: Code, machine: bool):
+        self.machine = machine
         self.code, results = _with_named_results(code)
         self.result_types = {slot: t for found in results.values() for slot, t in found.items()}
         self.steps = list(_steps(self.code, results, machine))
@@ -78,8 +79,8 @@ class Executable:
 
     @property
     def notes(self) -> Notes:
-        """Where each result of the machine is, and what is left to NumPy; nothing if all of it is, because there is no machine."""
-        if not any(isinstance(step, Launch) or (isinstance(step, Map) and step.executable.notes is not NO_NOTES) for step in self.steps):
+        """Where each result of the machine is, and what is left to NumPy; nothing if there is no machine, and so all of it is."""
+        if not self.machine:
             return NO_NOTES
         notes = Notes({}, {})
         for step in self.steps:
