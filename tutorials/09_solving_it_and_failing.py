@@ -44,11 +44,11 @@ from tinymeta.tasks import quadratics, sinusoids
 # %% [markdown]
 # ## 1. The system
 #
-# The *condition number* $\kappa = h_{\max} / h_{\min}$, from the largest and the smallest eigenvalue of $H$, says how hard
-# the system is. We take a quadratic $L = \frac12 \phi^\top A \phi - b^\top \phi$ whose $A$ has eigenvalues from
-# $1/\kappa^2$ to 1, and iMAML's term with $\lambda = 1/\kappa$: then $H = A + \lambda I$ has the condition number
-# $\frac{1+1/\kappa}{1/\kappa^2+1/\kappa} = \kappa$. By lesson 8 $M = -\lambda I$, so $dF/d\theta = -M^\top v = \lambda v$,
-# which is `v / kappa` in the code.
+# The *condition number* $\kappa = h_{\max} / h_{\min}$, from the largest and the smallest eigenvalue of $H$, says how hard the
+# system is. We take a quadratic $L = \frac12 \phi^\top A \phi - b^\top \phi$ whose $A$ has eigenvalues from $1/\kappa^2$ to 1,
+# and add iMAML's term $\frac\lambda2|\phi-\theta|^2$ with $\lambda=1/\kappa$: then $H=A+\lambda I$ has the condition number
+# $\frac{1+1/\kappa}{1/\kappa^2+1/\kappa}=\frac{\kappa(\kappa+1)}{1+\kappa}=\kappa$. The gradient contains $-\lambda\theta$, so
+# $M=-\lambda I$; and $f$ contains no $\theta$. By lesson 8 $dF/d\theta=-M^\top v=\lambda v$, `v / kappa` in the code.
 
 # %%
 kappa, rng = 71, np.random.default_rng(9)
@@ -68,13 +68,14 @@ def product(p):
 # %% [markdown]
 # ## 2. With the matrix
 #
-# $n$ products make the $n$ columns of $H$. A positive definite matrix, and no other, is $H = RR^\top$ with a lower triangular
-# $R$ of positive diagonal: Cholesky's factorisation. *Put* it in, and *name* what stands right of the first factor:
+# With $n$ unknowns, $n$ products make the columns of $H$. A positive definite matrix, and no other, is $H = RR^\top$ with a
+# lower triangular $R$ of positive diagonal: Cholesky's factorisation. *Put* it in, and *name* what stands right of the first
+# factor:
 #
 # $$ R\,(R^\top v) = f_\phi \qquad\Longrightarrow\qquad R w = f_\phi, \qquad R^\top v = w . $$
 #
-# In each of the two, every line has one unknown more, so both are solved line by line. If there is no factor, $\phi$ is no strict
-# minimum.
+# Every line of each has one unknown more, so both are solved line by line. If there is no factor, along some direction $L$
+# doesn't curve upwards.
 
 
 # %%
@@ -95,7 +96,7 @@ def by_cholesky(H, f_phi):
 # There is a lowest point only if $p^\top H p > 0$: CG needs a positive definite $H$. *Multiply* the step $v + ap$ by $-H$ and
 # *add* $f_\phi$: the residual becomes $r - a Hp$. The next direction is downhill, along $r$, with so much of the old one,
 # $p' = r + \beta p$, that it doesn't spoil what $p$ has achieved. A step along $p'$ changes the slope along $p$ by a multiple of
-# $p^\top H p'$. *Set* that to zero:
+# $p^\top H p'$. *Set* that to zero; $H$ is symmetric:
 #
 # $$ p^\top H r + \beta\, p^\top H p = 0 \qquad\Longrightarrow\qquad \beta = - \frac{r^\top H p}{p^\top H p} . $$
 #
@@ -129,8 +130,8 @@ def conjugate_gradients(product, f_phi, steps):
 # if and only if $0 < \alpha h < 2$ for every eigenvalue.
 #
 # Now lesson 7. A step of gradient descent moves by $d\phi_{t+1} = B_t\, d\phi_t - \alpha M_t\, d\theta$, with
-# $B_t = I - \alpha H_t$. Its recursion, with the general $M_t$ where it had $\phi_t$, and with a direct part, truncated to the
-# last $k$ of $K$ steps, is
+# $B_t = I - \alpha H_t$. Its recursion ($\lambda_t$ is the adjoint, not iMAML's $\lambda$), with the general $M_t$ where it
+# had $\phi_t$, and with a direct part, truncated to the last $k$ of $K$ steps, is
 #
 # $$ \lambda_K = f_\phi, \qquad \lambda_t = B_t\, \lambda_{t+1}, \qquad
 #    \frac{dF}{d\theta} \approx f_\theta - \alpha \sum_{t=K-k}^{K-1} M_t^\top \lambda_{t+1} . $$
@@ -164,14 +165,14 @@ for k in (1, 10, 100):
     by_remainder = (v - np.linalg.matrix_power(np.eye(20) - alpha * H, k) @ v) / kappa
     gaps = [np.max(np.abs(series - other)) for other in (truncated, by_remainder)]
     print(f"k = {k:>3}: the series differs from the last k of 1500 steps by {gaps[0]:.1e}, and from (1) by {gaps[1]:.1e}")
-assert max(gaps) < 1e-12
+    assert max(gaps) < 1e-12
 
 # %% [markdown]
 # ## 5. Check
 #
 # Every way against the explicit solve, and against the judge, who moves $\theta$ along a random unit vector $u$ and solves the
 # inner problem again. The last three rows are no solutions: CG stopped early; no solve at all, $v = f_\phi$; the series with
-# $\alpha$ forgotten. **Predict** which of them one would notice while training, and which the *relative residual*
+# $\alpha$ forgotten. **Predict** which of them you would notice while training, and which the *relative residual*
 # $|Hv - f_\phi| / |f_\phi|$ tells, for one more product and without a judge.
 
 # %%
@@ -212,8 +213,8 @@ for name, found in ways.items():
     assert (abs(difference) < 1e-9) == (error < 1e-8) == (residual < 1e-9) == (name in list(ways)[:9])
 
 # %% [markdown]
-# The nine that should agree do. None of the last three would be noticed while training: the angle to the gradient is small. The
-# residual tells all, and is always in `.info["residual"]`.
+# The nine that should agree do. You would notice none of the last three while training: the angle to the gradient is small.
+# The residual tells all, and is always in `.info["residual"]`.
 #
 # ## 6. What a product buys
 #
@@ -222,7 +223,7 @@ for name, found in ways.items():
 #
 # $$ \alpha = \frac{2}{h_{\min} + h_{\max}}, \qquad 1 - \alpha h_{\min} = \frac{\kappa - 1}{\kappa + 1} . $$
 #
-# CG's error, by another theorem, falls at least as Neumann's would with $\sqrt\kappa$ in place of $\kappa$.
+# CG's error, by another theorem, falls at least as fast as Neumann's would with $\sqrt\kappa$ in place of $\kappa$.
 #
 # **Predict.** On the left, the error of $dF/d\theta$ against Hessian products, for CG, Neumann, the last $k$ of 1500 steps, and
 # $k$ steps from $\theta$. Which lie on one another? On the right, for 2000 unknowns, the products until the residual is $10^{-6}$,
@@ -276,7 +277,7 @@ assert not np.allclose(implicit(solver="neumann", iterations=500, alpha=alpha).g
 #
 # ## 7. Failing
 #
-# `tell` prints what the library says, and asserts that it contains certain words.
+# `tell` prints what the library says. **Predict** before each: an error, a warning, or nothing?
 
 
 # %%
@@ -333,7 +334,7 @@ for solver, words in (("cholesky", "not positive definite"), ("cg", "met a direc
 
 # %% [markdown]
 # **A point that is not the end.** Lesson 7's network with iMAML's term, after ten steps. What comes out is the gradient of no
-# algorithm: not of the ten steps, nor of the end. Its error grows with the distance from the end.
+# algorithm: not of the ten steps, nor of the end.
 
 # %%
 rng = np.random.default_rng(2)
@@ -445,16 +446,17 @@ for ax, draw_panel in zip(axes, (draw_wells, draw_distance, draw_kink), strict=T
 save(figure, "09_failing")
 
 # %% [markdown]
-# See on the left that where a well meets the hill, $H = 0$ and the slope is vertical. Beyond, the well is gone, and $\phi^\star$
-# jumps. In the middle, a tenth of $|\nabla L|$ is a tenth of the error. On the right, the formula cuts the curve in the kink.
+# See on the left that where a well meets the hill, $H = 0$ and the slope is vertical. Beyond, the well is gone, and
+# $\phi^\star$ jumps. In the middle, near the end a tenth of $|\nabla L|$ is a tenth of the error. On the right, the formula
+# cuts the curve in the kink.
 #
 # ## On your own
 #
 # Write your answer in the stub's cell, then call the check, for instance `check_9_1(memory)`.
 #
-# **Exercise 9.1: a singular $H$.** On $L = \frac12 \phi^\top A \phi - b^\top \phi$ with a singular $A$ ($b$ in its range) the theorem
-# refuses. Gradient descent doesn't. Which matrix is $\lim (I - \alpha A)^K$, the Jacobian of its end by its start? And iMAML's
-# $\lim_{\lambda \to 0} \lambda (A + \lambda I)^{-1}$? (Both are the same one. `np.linalg.pinv` helps.)
+# **Exercise 9.1: a singular $H$.** On $L = \frac12 \phi^\top A \phi - b^\top \phi$ with a singular $A$ ($b$ in its range) the
+# theorem refuses. Gradient descent doesn't. Which matrix is $\lim (I - \alpha A)^K$ for small $\alpha$, the Jacobian of its
+# end by its start? And iMAML's $\lim_{\lambda \to 0} \lambda (A + \lambda I)^{-1}$? (`np.linalg.pinv` helps.)
 
 
 # %%
@@ -490,7 +492,7 @@ def memory(A):
 check_9_1(memory)
 
 # %% [markdown]
-# **Exercise 9.2: an inexact inner solution.** You have a $\phi$ near the end, and may form $H$ at it. The error of
+# **Exercise 9.2: an inexact inner solution.** You have a $\phi$ near the end, and may form $H$ there. The error of
 # `early_gradient(phi)` is proportional to the distance $|\phi - \phi^\star|$. Make it proportional to its *square*. (Near
 # $\phi^\star$, $\nabla L(\phi) \approx H (\phi - \phi^\star)$.)
 
@@ -520,8 +522,9 @@ def corrected(phi):
 check_9_2(corrected)
 
 # %% [markdown]
-# **Exercise 9.3: a kink.** $L = \frac{1}{2n} |X\phi - y|^2 + \theta \sum_j |\phi_j|$ puts some weights exactly to 0, in their
-# kinks. For a small move of $\theta$ those stay there, and for the others the condition is an equation. Find $d\phi^\star / d\theta$.
+# **Exercise 9.3: a kink.** $L = \frac{1}{2n} |X\phi - y|^2 + \theta \sum_j |\phi_j|$ sets some weights exactly to 0, in their
+# kinks. For a small move of $\theta$ those stay there, and for the others the condition is an equation. Find
+# $d\phi^\star / d\theta$.
 
 
 # %%
