@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tinymeta as tm
-from tinymeta import cli
+from tinymeta import cli, commands
 from tinymeta.experiments import classification, sinusoid
 
 
@@ -51,6 +51,8 @@ def test_train_stop_resume_evaluate(tmp_path, capsys):
     (["train", "omniglot"], "omniglot needs --data"),
     (["train", "omniglot", "--data", "nowhere", "neither"], "https://github.com/brendenlake/omniglot"),
     (["train", "characters", "--method", "pretrain"], "method='pretrain': choose one of"),
+    (["train", "characters", "--ways", "300"], "300 ways need as many classes, and there are 200"),  # to test on
+    (["train", "characters", "--shots", "6"], "need 21 drawings of each class, and there are 20"),
     (["reproduce", "omniglot-mlp"], "omniglot-mlp needs Omniglot: --data"),
     (["evaluate", "nothing.npz"], "there is no file nothing.npz"),
     (["evaluate", __file__], "is not a checkpoint"),
@@ -77,16 +79,42 @@ def test_a_checkpoint_of_something_else(tmp_path, capsys):
     assert "wasn't made by `tinymeta train`" in capsys.readouterr().err
 
 
+def test_data_that_has_moved(tmp_path, capsys):
+    tm.fit(lambda theta, task: (theta - task) ** 2, np.zeros(()), lambda rng, count: rng.random(count), tm.optim.sgd(0.1), iterations=1,
+           meta_batch=2, seed=0, quiet=True, checkpoint=tmp_path / "x.npz",
+           configuration={"experiment": "omniglot", "data": ["/gone/1.zip", "/gone/2.zip"]})  # fmt: skip
+    assert call("evaluate", tmp_path / "x.npz", "--out", tmp_path / "out") == 2
+    assert capsys.readouterr() == ("", "tinymeta: there is no /gone/1.zip: --data TRAIN TEST says where the images are now\n")
+
+
+def test_ctrl_c_after_the_training_says_what_is_kept(tmp_path, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "_report", interrupted)
+    assert call("train", "sinusoid", "--iterations", 2, "--out", tmp_path) == 130
+    path = tmp_path / "sinusoid-maml.npz"
+    assert f"tinymeta: interrupted; the training is kept in {path}, and `tinymeta evaluate {path}`" in capsys.readouterr().err
+    assert tm.load_checkpoint(path).iteration == 2
+    monkeypatch.setitem(commands.TABLES, "chaos", interrupted)
+    assert call("reproduce", "chaos", "--out", tmp_path) == 130
+    assert f"interrupted; what has been trained is kept in {tmp_path}, and the same command goes on" in capsys.readouterr().err
+
+
 def test_reproduce_writes_the_table_in_every_form(tmp_path, capsys):
-    assert call("reproduce", "imaml-figure", "--out", tmp_path) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"imaml-figure.{suffix}" for suffix in ("csv", "json", "md", "png")]
-    table = (tmp_path / "imaml-figure.md").read_text()
-    assert table in capsys.readouterr().out
+    assert call("reproduce", "imaml-figure", "--out", tmp_path, "--json", tmp_path / "also.json") == 0
+    names = [f"imaml-figure.{suffix}" for suffix in ("csv", "json", "md", "png")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["also.json", *names]
+    table, told = (tmp_path / "imaml-figure.md").read_text(), capsys.readouterr().out
+    assert table in told and all(f"wrote {tmp_path / name}" in told for name in ("also.json", *names))
+    assert (tmp_path / "also.json").read_text() == (tmp_path / "imaml-figure.json").read_text()
     rows = json.loads((tmp_path / "imaml-figure.json").read_text())["rows"]
     assert len(rows) == len((tmp_path / "imaml-figure.csv").read_text().splitlines()) - 1 and all(row[3] in table for row in rows)
 
 
 def test_help_names_experiments_methods_and_papers():
     done = subprocess.run([sys.executable, "-m", "tinymeta", "train", "--help"], capture_output=True, text=True, check=True)
-    for word in ("omniglot", "meta-sgd", "Finn et al. (2017), section 5.1", "--resume", "Raghu et al. 2020"):
-        assert word in " ".join(done.stdout.split())
+    told = " ".join(done.stdout.split())
+    for word in ("omniglot", "meta-sgd", "Finn et al. (2017), section 5.1", "--resume", "Raghu et al. 2020", "sinusoid 70000", "status"):
+        assert word in told
+    assert ".;" not in told

@@ -163,3 +163,16 @@ def test_the_curves_past_the_horizon(tmp_path):
     assert [text.get_text() for text in ax.get_legend().get_texts()] == list(curves)
     plots.save(figure, "curves", tmp_path, announce=False)
     assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+# ## The papers' figures
+def test_after_steps_tells_a_dozen_methods_apart_and_says_which_diverge():
+    curves = {f"method {i}": ([3.0, 1.0, 0.5, 0.4], [0.1] * 4) for i in range(12)} | {"iMAML": ([np.nan] * 4, [np.nan] * 4)}
+    figure = plots.after_steps(curves, "error")
+    ax, (legend,) = figure.axes[0], figure.legends
+    assert len({(line.get_color(), line.get_linestyle()) for line in ax.lines}) == 13
+    assert [text.get_text() for text in legend.get_texts()] == [*list(curves)[:12], "iMAML (diverges)"]
+    figure.canvas.draw()
+    assert legend.get_window_extent().x0 >= ax.get_window_extent().x1  # beside the curves
+    assert all(float(tick).is_integer() for tick in ax.get_xticks())
+    plt.close(figure)

@@ -30,6 +30,8 @@ Ctrl-C during a training ends that training; what there is by then is evaluated.
 one fails, 2 if the results can't be written, 130 after Ctrl-C outside of a training.
 """
 
+COMMANDS = ("compare", "train", "evaluate", "reproduce", "course")
+
 COMPARE = """\
 Runs every estimator of a meta-gradient on the same problems, and prints for each its value, the norm of its gradient, the angle and the
 relative error to the truth (the complex step, or differences, of the very algorithm that was run) and to the closed form, and what it
@@ -68,7 +70,7 @@ def add_common(parser: argparse.ArgumentParser, report: str, seed: bool = True) 
     if seed:
         parser.add_argument("--seed", type=count, default=0, metavar="N", help="of all random numbers (default %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("tinymeta-results"), metavar="FOLDER",
-                        help="where the figures go (default %(default)s)")  # fmt: skip
+                        help="where the results go (default %(default)s)")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help=f"also write {report} as JSON")
 
 
@@ -91,8 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _prepare(options)
         return run(options)
-    except KeyboardInterrupt:
-        print("\ntinymeta: interrupted; nothing was written", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        kept = f"; {error}" if error.args else ""
+        print(f"\ntinymeta: interrupted{kept}", file=sys.stderr)
         return 130
     except ValueError as error:  # options that make no sense together, or a file that isn't what it should be
         print(f"tinymeta: {error}", file=sys.stderr)
@@ -100,6 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FloatingPointError as error:  # what diverged; the message says how to go on
         print(f"tinymeta: {error}", file=sys.stderr)
         return 1
+    except (FileExistsError, NotADirectoryError) as error:
+        print(f"tinymeta: can't write {error.filename}: there is a file where a folder should be", file=sys.stderr)
+        return 2
     except OSError as error:
         told = f"can't write {error.filename or 'the output'}: {error.strerror}" if error.strerror else error
         print(f"tinymeta: {told}", file=sys.stderr)
@@ -118,7 +124,10 @@ def _command(name: str) -> tuple[argparse.ArgumentParser, Callable[[argparse.Nam
         from . import course
 
         return course.build_parser(), course.course
-    return build_parser(), _run
+    parser = build_parser()
+    if name and not name.startswith("-"):
+        parser.error(f"there is no command {name!r}: choose one of {', '.join(COMMANDS)}, or none for the main job")
+    return parser, _run
 
 
 def _prepare(options: argparse.Namespace) -> None:

@@ -229,17 +229,19 @@ def after_steps(curves: Mapping[str, tuple[Any, Any]], unit: str) -> Figure:
     """
     import matplotlib.pyplot as plt
 
-    figure, ax = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
+    figure, ax = plt.subplots(figsize=(8.5, 4.2), layout="constrained")
     top = 0.0  # what diverges leaves the figure
-    for name, (mean, half) in curves.items():
+    for number, (name, (mean, half)) in enumerate(curves.items()):
         mean, half = np.asarray(mean), np.nan_to_num(half)
         steps = np.flatnonzero(mean < 1e3)
         top = max(top, *mean[steps][:1], np.median(mean[steps]) if len(steps) else 0.0)
-        (line,) = ax.plot(steps, mean[steps], label=name)
+        shown = name if len(steps) else f"{name} (diverges)"
+        (line,) = ax.plot(steps, mean[steps], "-" if number < 10 else "--", label=shown)  # there are ten colours
         ax.fill_between(steps, (mean - half)[steps], (mean + half)[steps], color=line.get_color(), alpha=0.15, linewidth=0)
-    ax.set(title="After steps of gradient descent on what is given", xlabel="inner steps", ylabel=unit, ylim=(0, 1.2 * top or None))
+    ax.set(title="After steps on what is given, 95 % bands", xlabel="inner steps", ylabel=unit, ylim=(0, 1.2 * top or None))
+    ax.locator_params(axis="x", integer=True)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False)
+    figure.legend(loc="outside right upper", frameon=False)
     return figure
 
 
@@ -254,6 +256,7 @@ def strengths(values: np.ndarray) -> Figure:
     figure, ax = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
     ax.stem(np.arange(1, len(values) + 1), values, bottom=1.0, basefmt="k:")
     ax.set(title="Strengths of regularisation, from 1", xlabel="weight", ylabel="strength", yscale="log")
+    ax.locator_params(axis="x", integer=True)
     ax.spines[["top", "right"]].set_visible(False)
     return figure
 

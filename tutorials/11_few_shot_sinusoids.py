@@ -81,8 +81,9 @@ print("given:", task.support.x.shape, "asked:", task.query.x.shape, "alpha:", al
 # $$ \boxed{\; m(x) = -\tfrac{2}{\pi}\, \mathbb E A\, \cos x \;} \tag{4} $$
 #
 # And what is left? By (3) it is $\operatorname{Var} y = \mathbb E\,y^2 - m^2$ at each $x$. Since $\sin^2$ has the period $\pi$,
-# its mean over $p$ is $\frac12$, at any $x$. *Average* over $x$ as well, where $\overline{\cos^2 x} = \frac12 (1 + \frac{\sin 10}{10})$
-# on $[-5, 5]$. The least error without adaptation is
+# its mean over $p$ is $\frac12$, at any $x$, and so $\mathbb E\,y^2 = \frac12\, \mathbb E A^2$. *Average* over $x$ as well. On
+# $[-5, 5]$ the mean of $\cos^2 x = \frac12 (1 + \cos 2x)$ is $\overline{\cos^2 x} = \frac12 (1 + \frac{\sin 10}{10})$, since
+# $\frac1{10} \int_{-5}^5 \cos 2x \, dx = \frac1{10} \sin 10$. The least error without adaptation is
 #
 # $$ \text{least} = \tfrac12\, \mathbb E A^2 - \big( \tfrac2\pi\, \mathbb E A \big)^2 \,\overline{\cos^2 x} . \tag{5} $$
 
@@ -193,7 +194,8 @@ for name, low, high in zip(("W1", "b1", "W2", "b2", "W3", "b3"), bounds, bounds[
 # matters for the training is a question for experiments, and for more than one seed.
 #
 # Equation (1) can be measured too: each loss before the step, how much it falls, what (1) or (2) says, and the cosine of the
-# angle between $\nabla f$ and $\nabla L$. **Predict:** which of the three networks has the largest cosine?
+# angle between $\nabla f$ and $\nabla L$. **Predict:** which has the largest cosine: the network with its random numbers at the
+# start, the pretrained one, or MAML's?
 
 # %%
 step = lambda theta, task: tm.maml.adapt(problem, theta, task, steps=1, lr=alpha)
@@ -279,12 +281,12 @@ for seed, e in zip(SEEDS, evaluations, strict=True):
 # Write your answer in the stub's cell, then call the check, for instance `check_11_1(leak)`.
 #
 # **Exercise 11.1: leak.** Make from a batch of tasks, with arrays of shape (tasks, points, 1), the same with the *query points
-# among those given*. It is a common bug: an index too many. Which of the two networks looks better by it?
+# among those given*. It is a common bug: a slice that is too long. How much better than it is does each of the two networks look?
 
 
 # %%
 def leak(tasks):
-    """A Task like `tasks`, of which both are made: tasks.support.x, .y, tasks.query.x, .y."""
+    """A Task with more to give than `tasks`: tasks.support and tasks.query are named tuples of x and y (so they have `_replace`)."""
     raise NotImplementedError("exercise 11.1")
 
 
@@ -332,8 +334,9 @@ def check_11_2(errors_at):
 
 
 # %% tags=["solution"]
-# Too small, and it is slow. Too large, and alpha h > 2 in the most curved direction of some waves: these explode, and with them the
-# mean. MAML shapes the curvature for its own alpha: the larger the product of gradients in (1), the smaller the room above it.
+# Too small, and it is slow. Too large, and alpha times the largest eigenvalue of H is above 2 for some waves: these explode, and
+# with them the mean. MAML shapes the curvature for its own alpha: the larger the product of gradients in (1), the smaller the room
+# above it.
 def errors_at(alpha, theta):
     return few_shot.evaluate(paper._replace(alpha=alpha), "maml", theta, seed=0, steps=5).mean
 

@@ -149,9 +149,9 @@ print(f"log N, the least without adaptation, is {np.log(5):.3f}")
 #
 # As in lesson 11: $\phi_1 = \theta - \alpha \nabla L(\theta)$ for the part that adapts, and *by the chain rule*
 # $\nabla F = (I - \alpha H)^\top g$, $g = \nabla f(\phi_1)$, in that part. Scale and shift don't move in the step, but $\nabla L$
-# depends on them. With $M$ for its Jacobian by them, that of $\phi_1$ is $-\alpha M$. So they receive what $f$ itself gives
-# them, minus $\alpha M^\top g$. The library takes care of that. Training runs in float32, the check in float64: differences of float32
-# numbers would only show rounding (lesson 1).
+# depends on them. Let $M$ be the Jacobian of $\nabla L$ with respect to scale and shift; then that of $\phi_1$ is $-\alpha M$. So
+# their gradient is the one that $f$ itself gives them, at $\phi_1$, minus $\alpha M^\top g$. The library takes care of that.
+# Training runs in float32, the check in float64: differences of float32 numbers would only show rounding (lesson 1).
 
 # %%
 adaptation, exact_theta = chosen.adaptation("maml"), tm.tree.map(np.float64, theta)

@@ -57,6 +57,7 @@ def test_the_strengths_that_are_learned_halve_the_validation_loss():
     ("sinusoids", {}, "experiment='sinusoids': choose one of sinusoid, omniglot"),
     ("quadratics", {"ways": 5, "shots": 1}, "quadratics has no ways or shots: it has seed"),
     ("characters", {"method": "pretrain"}, "choose one of 'maml'"),
+    ("characters", {"ways": 201}, "201 ways need as many classes, and there are 200"),
     ("sinusoid", {"method": "mamal"}, "method='mamal'"),
 ])  # fmt: skip
 def test_what_makes_no_sense(name, options, message):

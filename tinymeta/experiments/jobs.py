@@ -43,7 +43,7 @@ class Job(NamedTuple):
     optimizer: Optimizer
     meta_batch: int
     iterations: int
-    """the paper's"""
+    """those of `ITERATIONS`"""
     report: Callable[[Any], Report]
     """of trained parameters"""
 
@@ -67,6 +67,10 @@ def make(experiment: str, **options: Any) -> Job:
     return JOBS[experiment](**bound.arguments)._replace(configuration={"experiment": experiment, **bound.arguments})
 
 
+ITERATIONS = {"sinusoid": sinusoid.ITERATIONS, "omniglot": 60_000, "characters": 5_000, "quadratics": 2_000, "hyperparameters": 1_000}
+"""as many as the papers made of the first two, and what the others take"""
+
+
 # ## Few-shot learning
 SCRATCH = 20  # steps of Adam, for a network that starts anew on each task
 
@@ -84,12 +88,14 @@ def _few_shot(chosen: FewShot, method: str, seed: int, iterations: int, unit: st
 
 
 def of_sinusoids(method: str = "maml", seed: int = 0, shots: int = 5) -> Job:
-    """Finn et al. (2017), section 5.1: trained with 10 points given, judged with `shots`."""
-    return _few_shot(sinusoid.experiment(shots), method, seed, sinusoid.ITERATIONS, "Mean squared error", dict)
+    """Finn et al. (2017), section 5.1: trained with 10 points given, judged with K."""
+    return _few_shot(sinusoid.experiment(shots), method, seed, ITERATIONS["sinusoid"], "Mean squared error", dict)
 
 
 def _of_drawings(train: Characters, test: Characters, method: str, seed: int, ways: int, shots: int, iterations: int, hidden: Any) -> Job:
     chosen = classification.experiment(train, test, ways=ways, shots=shots, hidden=hidden)
+    for draw in (chosen.draw, chosen.draw_unseen):
+        draw(np.random.default_rng(0), 1)  # if there are too few characters or drawings, it had better be known now
 
     def others() -> dict[str, Evaluation]:
         """What has learned nothing from other characters."""
@@ -106,13 +112,13 @@ def of_omniglot(data: Sequence[str], method: str = "maml", seed: int = 0, ways: 
     """Finn et al. (2017), section 5.2, without convolutions: trained on the first data, judged on what alphabets only the second has."""
     first, second = data
     train, test = few_shot.split(omniglot.load(first), omniglot.load(second))
-    return _of_drawings(train, test, method, seed, ways, shots, 60_000, classification.HIDDEN)
+    return _of_drawings(train, test, method, seed, ways, shots, ITERATIONS["omniglot"], classification.HIDDEN)
 
 
 def of_characters(method: str = "maml", seed: int = 0, ways: int = 5, shots: int = 1) -> Job:
     """The same with invented characters, 14 x 14, and a network 196-64-N, for where there is no Omniglot and little time."""
     train, test = (characters.draw_characters(np.random.default_rng((seed, k)), 200, size=14) for k in (3, 4))
-    return _of_drawings(train, test, method, seed, ways, shots, 5_000, (64,))
+    return _of_drawings(train, test, method, seed, ways, shots, ITERATIONS["characters"], (64,))
 
 
 # ## A learned optimizer
@@ -135,7 +141,7 @@ def of_quadratics(seed: int = 0) -> Job:
         return Report(_race(curves, rates), {"rates": rates, "curves": {name: c.tolist() for name, c in curves.items()}},
                       lambda: plots.learning_curves(curves, HORIZON, "LSTM"))  # fmt: skip
 
-    return Job({}, F, rule.initialize(np.random.default_rng(seed)), tasks, optim.adam(0.01), 16, 2000, report)
+    return Job({}, F, rule.initialize(np.random.default_rng(seed)), tasks, optim.adam(0.01), 16, ITERATIONS["quadratics"], report)
 
 
 TUNED = baselines.BASELINES
@@ -188,7 +194,7 @@ def of_hyperparameters(seed: int = 0) -> Job:
         return Report(text, {"before": before, "after": after, "strengths": np.exp(theta).tolist()}, lambda: plots.strengths(np.exp(theta)))
 
     one = tree.map(lambda x: x[None], task)
-    return Job({}, F, start, lambda rng, count: one, optim.adam(0.03), 1, 1000, report)
+    return Job({}, F, start, lambda rng, count: one, optim.adam(0.03), 1, ITERATIONS["hyperparameters"], report)
 
 
 JOBS: dict[str, Callable[..., Job]] = {
