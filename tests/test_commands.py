@@ -54,6 +54,7 @@ def test_train_stop_resume_evaluate(tmp_path, capsys):
     (["train", "characters", "--ways", "300"], "300 ways need as many classes, and there are 200"),  # to test on
     (["train", "characters", "--shots", "6"], "need 21 drawings of each class, and there are 20"),
     (["reproduce", "omniglot-mlp"], "omniglot-mlp needs Omniglot: --data"),
+    (["reproduce", "chaos", "--seeds", "2", "--iterations", "5"], "chaos has no --iterations and --seeds"),
     (["evaluate", "nothing.npz"], "there is no file nothing.npz"),
     (["evaluate", __file__], "is not a checkpoint"),
 ])  # fmt: skip

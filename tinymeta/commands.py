@@ -29,6 +29,10 @@ and .png. What an earlier run has trained, in the same folder, is taken from the
 """
 
 
+SEEDS = 3
+TAKES = {"maml-table2": {"seeds", "iterations"}, "omniglot-mlp": {"iterations", "data"}, "l2l-quadratics": {"iterations"}}
+
+
 def _described(functions: dict[str, Any]) -> str:
     """What each of them is, from its docstring."""
     return "; ".join(f"{name}: {inspect.getdoc(function)}".rstrip(".") for name, function in functions.items())
@@ -64,7 +68,7 @@ def build_reproduce_parser() -> argparse.ArgumentParser:
     """The arguments of `tinymeta reproduce`."""
     parser = argparse.ArgumentParser("tinymeta reproduce", allow_abbrev=False, description=REPRODUCE, epilog=EXIT)
     parser.add_argument("table", choices=TABLES, help=_described(TABLES))
-    parser.add_argument("--seeds", type=positive, default=3, metavar="N", help="of maml-table2: how many trainings (default %(default)s)")
+    parser.add_argument("--seeds", type=positive, metavar="N", help=f"of maml-table2: how many trainings (default {SEEDS})")
     omniglot = " and ".join(f"{number} with {shots} shot{'s' * (shots > 1)}" for shots, number in OMNIGLOT_ITERATIONS.items())
     parser.add_argument("--iterations", type=positive, metavar="N",
                         help=f"of each training (default: of maml-table2 {jobs.ITERATIONS['sinusoid']}, of omniglot-mlp {omniglot}, of "
@@ -154,8 +158,11 @@ def reproduce(options: argparse.Namespace) -> int:
     from . import plots
 
     begun = time.monotonic()
+    given = {name for name in ("seeds", "iterations", "data") if getattr(options, name) is not None}
+    if idle := sorted(given - TAKES.get(options.table, set())):
+        raise ValueError(f"{options.table} has no {' and '.join(f'--{name}' for name in idle)}")
     try:
-        table = TABLES[options.table](Settings(options.seeds, options.iterations, options.out, options.data))
+        table = TABLES[options.table](Settings(options.seeds or SEEDS, options.iterations, options.out, options.data))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"what has been trained is kept in {options.out}, and the same command goes on") from None
     print(table.markdown())

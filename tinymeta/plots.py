@@ -214,7 +214,7 @@ def learning_curves(curves: Mapping[str, np.ndarray], horizon: int, learned: str
 
 
 def after_steps(curves: Mapping[str, tuple[Any, Any]], unit: str) -> Figure:
-    """Errors or accuracies against inner steps, with their 95 % bands.
+    """Errors or accuracies against inner steps, with their 95 % bands, but for those that reach 0: they would cover everything else.
 
     Parameters
     ----------
@@ -237,7 +237,8 @@ def after_steps(curves: Mapping[str, tuple[Any, Any]], unit: str) -> Figure:
         top = max(top, *mean[steps][:1], np.median(mean[steps]) if len(steps) else 0.0)
         shown = name if len(steps) else f"{name} (diverges)"
         (line,) = ax.plot(steps, mean[steps], "-" if number < 10 else "--", label=shown)  # there are ten colours
-        ax.fill_between(steps, (mean - half)[steps], (mean + half)[steps], color=line.get_color(), alpha=0.15, linewidth=0)
+        banded = np.where(half < mean, half, np.nan)[steps]
+        ax.fill_between(steps, mean[steps] - banded, mean[steps] + banded, color=line.get_color(), alpha=0.15, linewidth=0)
     ax.set(title="After steps on what is given, 95 % bands", xlabel="inner steps", ylabel=unit, ylim=(0, 1.2 * top or None))
     ax.locator_params(axis="x", integer=True)
     ax.spines[["top", "right"]].set_visible(False)

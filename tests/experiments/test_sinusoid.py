@@ -120,4 +120,4 @@ def test_the_table():
     errors = np.zeros((100, 11))
     errors[:, 1] = np.tile([1.0, 3.0], 50)
     lines = few_shot.table({"MAML": few_shot.Evaluation(errors)}, steps=(0, 1)).splitlines()
-    assert lines == ["inner steps                     0              1", "MAML                0.000 ± 0.000  2.000 ± 0.197"]
+    assert lines == ["inner steps                0              1", "MAML           0.000 ± 0.000  2.000 ± 0.197"]

@@ -17,7 +17,8 @@ MODULES = [page for page in PAGES if re.match(r"derivations/.*/", page)]
 KINDS = ["index.html", f"lessons/{LESSONS[5]}.html", "derivations/meta_gradients/maml.html", "api/engine.html", "guides/symbols.html",
          "results.html", "course/index.html", "search.html"]  # fmt: skip
 WIDE, PHONE = {"width": 1400, "height": 900}, {"width": 400, "height": 800}
-ALONE = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+ALONE = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+         "--no-first-run"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

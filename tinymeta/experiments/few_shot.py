@@ -108,12 +108,13 @@ def table(evaluations: Mapping[str, Evaluation], steps: tuple[int, ...] = (0, 1,
     """The means as text, with 95 % confidence intervals.
 
     >>> print(table({"MAML": Evaluation(np.ones((600, 11)))}, steps=(0, 1)))
-    inner steps                     0              1
-    MAML                1.000 ± 0.000  1.000 ± 0.000
+    inner steps                0              1
+    MAML           1.000 ± 0.000  1.000 ± 0.000
     """
-    lines = [f"{'inner steps':<18}" + "".join(f"{k:>15}" for k in steps)]
+    width = max(map(len, ("inner steps", *evaluations))) + 2
+    lines = [f"{'inner steps':<{width}}" + "".join(f"{k:>15}" for k in steps)]
     for name, e in evaluations.items():
-        lines.append(f"{name:<18}" + "".join(f"{with_confidence(e.mean[k], e.confidence[k]):>15}" for k in steps))
+        lines.append(f"{name:<{width}}" + "".join(f"{with_confidence(e.mean[k], e.confidence[k]):>15}" for k in steps))
     return "\n".join(lines)
 
 
