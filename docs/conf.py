@@ -22,7 +22,7 @@ author = "the tinymeta developers"
 copyright = "the tinymeta developers. Code MIT, prose CC-BY-4.0"
 release = version = tinymeta.__version__
 extensions = ["myst_nb", "sphinxcontrib.katex", "annotate", "reference"]
-exclude_patterns = ["conf.py", "node_modules", "_ext", "_static", "_made", "guides/*.py"]
+exclude_patterns = ["conf.py", "node_modules", "_ext", "_static", "_made", "guides/*.py", "lessons/about.md"]
 
 html_theme = "furo"
 html_title = "tinymeta"
@@ -81,6 +81,8 @@ def lessons():
         first = lesson.cells[0]
         first.source = re.sub(r"\n", f"\n\n{link}\n", first.source, count=1)
         _write(HERE / "lessons" / path.name, jupytext.writes(lesson, fmt="py:percent"))
+    about = re.findall(r"^(\d+)\. \[`(\d\d_\w+)\.py`\]\(.*?\): (.*)", (ROOT / "README.md").read_text(encoding="utf8"), flags=re.MULTILINE)
+    _write(HERE / "lessons" / "about.md", "".join(f"{number}. [](/lessons/{name}.py): {text}\n" for number, name, text in about))
 
 
 def derivations():
