@@ -42,7 +42,7 @@ def with_solutions(number, lesson):
 
 
 # ## What grades it
-def tests_of(number):
+def exercises_of(number):
     """(exercise, test) for each test of a lesson."""
     specification = importlib.util.spec_from_file_location(f"grading_{number}", COURSE / f"test_{number}.py")
     module = importlib.util.module_from_spec(specification)
@@ -76,7 +76,7 @@ each_lesson = pytest.mark.parametrize("number, lesson", pairs, indirect=["lesson
 
 @each_lesson
 def test_every_exercise_is_graded_and_its_solution_passes(number, lesson):
-    tests = tests_of(number)
+    tests = exercises_of(number)
     assert sorted({exercise for exercise, _ in tests}) == exercises(number)
     work = with_solutions(number, lesson)
     for _, test in tests:
@@ -85,14 +85,14 @@ def test_every_exercise_is_graded_and_its_solution_passes(number, lesson):
 
 @each_lesson
 def test_every_stub_fails_and_says_which_exercise_it_is(number, lesson):
-    for exercise, test in tests_of(number):
+    for exercise, test in exercises_of(number):
         with pytest.raises(NotImplementedError, match=re.escape(f"exercise {exercise}")):
             test(grading.Work(lesson))
 
 
 @each_lesson
 def test_typical_wrong_answers_are_caught_with_a_hint(number, lesson):
-    tests, answers = tests_of(number), wrong_answers(number, lesson)
+    tests, answers = exercises_of(number), wrong_answers(number, lesson)
     for exercise in exercises(number):
         assert sum(of == exercise for _, of, _, _ in answers) >= 3
     for name, exercise, hint, answer in answers:

@@ -190,6 +190,13 @@ def test_what_the_machine_leaves_to_numpy_is_marked_and_the_rest_runs_on_it():
     assert "in NumPy" in str(tm.trace(np.argsort, LOGITS[0]))  # all of it is left
 
 
+@needs_machine
+def test_what_comes_after_an_instruction_of_another_dtype_runs_on_the_machine_too():
+    """A mean of truth values is a float64; the float32 product behind it begins a table of its own."""
+    program = tm.trace(lambda x: (np.mean(np.argmax(x, axis=1) == 1), np.tanh(x @ x.T)), LOGITS.astype(np.float32))
+    assert left_to_numpy(program) == ["argmax"]
+
+
 MATRICES = {  # each with a matrix that it refuses
     "solve": (lambda a: np.linalg.solve(a, a + 1), [[1.0, 2.0], [2.0, 4.0]], "Singular matrix"),
     "inv": (np.linalg.inv, [[0.0, 0.0], [1.0, 1.0]], "Singular matrix"),

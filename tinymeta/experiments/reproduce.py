@@ -136,8 +136,8 @@ def _over_seeds(errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 # ## Omniglot
-OMNIGLOT_ITERATIONS = {1: 2000, 5: 1000}
-"""by shots: with many more, the network knows its few hundred classes by heart"""
+OMNIGLOT_ITERATIONS = {1: 20_000, 5: 600}
+"""by shots: with more, the network knows its few hundred classes by heart (`benchmarks/omniglot_iterations.py`)"""
 
 
 def omniglot_mlp(settings: Settings) -> Table:

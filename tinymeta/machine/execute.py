@@ -147,10 +147,11 @@ def _parts(code: Code, results: Results, machine: bool) -> Iterator[Stage | Map 
                 break
             except Unsupported as unsupported:
                 end = start + unsupported.position
-        if end < len(instructions):
+        if end == start:  # not even the first one
             i = instructions[end]
             yield InNumPy(i) if i.length is None else _map(i, results[i.slot], machine)
-        start = end + 1
+            end += 1
+        start = end
 
 
 def _map(block: Instruction, writes: dict[int, Type], machine: bool) -> Stage | Map:
