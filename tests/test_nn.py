@@ -26,6 +26,15 @@ def test_the_truncated_normal_has_sigma_one_hundredth_if_nobody_says():
     assert one.tolist() == other.tolist()
 
 
+def test_weights_are_the_generators_numbers_times_their_scale():
+    rng = lambda: np.random.default_rng(3)
+    values, normal = nn.truncated_normal(rng(), (20, 5), 0.3), rng().standard_normal((20, 5))
+    inside = np.abs(normal) <= 2
+    assert not inside.all()
+    np.testing.assert_allclose(values[inside], 0.3 * normal[inside], rtol=1e-15)
+    np.testing.assert_allclose(nn.glorot_uniform(rng(), (2, 4)), (2 * rng().random((2, 4)) - 1), rtol=1e-14)  # the limit is 1
+
+
 def test_glorot_has_variance_2_over_fan_in_plus_fan_out():
     values = nn.glorot_uniform(np.random.default_rng(0), (300, 700))
     limit = np.sqrt(6 / 1000)
@@ -73,6 +82,20 @@ def test_batch_norm_against_loops():
         variance = sum((x[i, j] - mean) ** 2 for i in range(4)) / 4
         by_hand = [scale[j] * (x[i, j] - mean) / (variance + 0.1) ** 0.5 + shift[j] for i in range(4)]
         np.testing.assert_allclose(y[:, j], by_hand, rtol=1e-13)
+
+
+def test_a_normalised_mlp_by_hand():
+    generator = np.random.default_rng(0)
+    theta, x = nn.initialize_normalised_mlp(generator, (3, 4, 4, 4)), generator.standard_normal((4, 3))
+    theta[1]["scale"], theta[0]["shift"], theta[2]["b"] = generator.standard_normal((3, 4))
+
+    def hidden(layer, x):
+        z = np.einsum("ij,jk->ik", x, layer["W"])
+        normalised = (z - z.mean(axis=0)) / np.sqrt(z.var(axis=0) + 1e-5)
+        return np.tanh(layer["scale"] * normalised + layer["shift"])
+
+    by_hand = np.einsum("ij,jk->ik", hidden(theta[1], hidden(theta[0], x)), theta[2]["W"]) + theta[2]["b"]
+    np.testing.assert_allclose(nn.normalised_mlp(theta, x, np.tanh), by_hand, rtol=1e-12)
 
 
 def test_batch_norm_forgets_where_a_column_was_and_how_wide():
