@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import jupytext
@@ -44,11 +45,11 @@ myst_update_mathjax = False
 # ## Lessons are executed when the site is built
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = "force"
-nb_execution_in_temp = True  # the figures are written into a folder that is gone afterwards
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
 nb_execution_show_tb = True
 nb_merge_streams = True
+os.environ["TINYMETA_FIGURES"] = tempfile.mkdtemp()
 os.environ["PYTHONPATH"] = str(ROOT)
 
 # ## Formulas are rendered when the site is built, and one that is wrong ends it

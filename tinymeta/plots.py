@@ -49,11 +49,12 @@ def save(figure: Figure, name: str, folder: str | os.PathLike[str] | None = None
     target = Path(folder or os.environ.get("TINYMETA_FIGURES", "tinymeta-results"))
     target.mkdir(parents=True, exist_ok=True)
     kinds = os.environ.get("TINYMETA_FIGURES_AS", "png").split()
+    in_notebook = "inline" in plt.get_backend()
     for path in [target / name] if Path(name).suffix else [target / f"{name}.{kind}" for kind in kinds]:
         figure.savefig(path, dpi=150, bbox_inches="tight")
-        if announce:
+        if announce and not in_notebook:
             print(f"wrote {path}")
-    if "inline" not in plt.get_backend():
+    if not in_notebook:
         plt.close(figure)
 
 
