@@ -26,7 +26,8 @@ from .mutations import Mutant, install, mutants
 
 ROOT = Path(__file__).parents[2]
 KERNELS = "machine/kernels.py machine/maps.py machine/moves.py machine/products.py machine/elementary.py machine/elimination.py".split()
-OPERATIONS = {name: ["autodiff/operations/test_every_operation.py", f"autodiff/operations/test_{name}.py"]
+OPERATIONS = {name: [f"autodiff/operations/test_{name}.py", "autodiff/operations/test_every_operation.py",
+                     "autodiff/operations/test_functions.py"]
               for name in "elementwise functions indexing linear_algebra products reductions shapes".split()}  # fmt: skip
 TESTS = {
     **{f"autodiff/operations/{name}.py": tests for name, tests in OPERATIONS.items()},
@@ -80,11 +81,11 @@ def run(jobs: list[Job]) -> dict[Job, bool]:
         pid, status = os.wait()
         job = running.pop(pid)
         if status in HARNESS:
-            raise RuntimeError(f"{job[1]}: pytest could not run the tests (status {os.waitstatus_to_exitcode(status)})")
+            raise RuntimeError(f"{job[1].key}: pytest could not run the tests (status {os.waitstatus_to_exitcode(status)})")
         caught[job] = status != 0
         print(f"{len(caught)} of {len(jobs)}", end="\r", file=sys.stderr)
-        if not caught[job] and str(job[1]) not in EQUIVALENT:
-            print(f"survived: {job[1]}", flush=True)
+        if not caught[job] and job[1].key not in EQUIVALENT:
+            print(f"survived: {job[1].key} (line {job[1].line})", flush=True)
     return caught
 
 
@@ -114,7 +115,7 @@ def start(module: str, mutant: Mutant) -> int:
             code = pytest.ExitCode.USAGE_ERROR
         else:
             files = [str(ROOT / "tests" / test) for test in TESTS[module]]
-            only = ["-k", mutant.function] if module == "machine/kernels.py" else []
+            only = ["-k", mutant.function if module == "machine/kernels.py" else "not wrong_rule"]  # that has mutants of its own
             code = pytest.main([*OPTIONS, *only, *files])
     finally:
         os._exit(int(code))
@@ -137,7 +138,7 @@ def report(caught: dict[Job, bool]) -> int:
     totals = collections.Counter[str]()
     for module in dict.fromkeys(module for module, _ in caught):
         of_module = {mutant: ok for (name, mutant), ok in caught.items() if name == module}
-        counts = collections.Counter("caught" if ok else "equivalent" if str(mutant) in EQUIVALENT else "survived"
+        counts = collections.Counter("caught" if ok else "equivalent" if mutant.key in EQUIVALENT else "survived"
                                      for mutant, ok in of_module.items())  # fmt: skip
         totals += counts
         print(_line(module, counts))

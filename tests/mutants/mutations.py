@@ -24,8 +24,10 @@ class Mutant(NamedTuple):
     """of the node, in the order of ast.walk"""
     change: Change
 
-    def __str__(self) -> str:
-        return f"{self.path.name}:{self.line} {self.function}: {self.what}"
+    @property
+    def key(self) -> str:
+        """A name that stays when lines move."""
+        return f"{self.path.name} {self.function}: {self.what}"
 
 
 def mutants(path: Path, scale: float) -> Iterator[Mutant]:
