@@ -5,6 +5,7 @@ import operator
 import numpy as np
 import pytest
 from catalogue import BINARY, UNARY, errors, normal, value
+from scipy import special
 
 import tinymeta as tm
 
@@ -234,3 +235,20 @@ def test_at_is_refused():
 def test_unknown_operations_are_named_with_advice(call):
     with pytest.raises(TypeError, match=r"(arctan2|svd|median|add.reduceat|fft|eigh) has no differentiable form.*tm\.custom_vjp"):
         call(tm.tensor(np.eye(2)))
+
+
+# ## What the catalogue's generic values don't reach
+def test_relu_is_the_number_or_zero():
+    x = np.array([-2.5, -0.0, 0.0, 1.75, np.inf])
+    assert tm.relu(tm.tensor(x)).value.tolist() == tm.relu(x).tolist() == [0, 0, 0, 1.75, np.inf]
+
+
+def test_the_complex_step_of_a_tie_takes_half_of_each():
+    for f in (np.maximum, np.minimum):
+        tie = f(tm.tensor(1 + 2e-20j), tm.tensor(1 + 6e-20j)).value
+        assert tie.real == 1 and np.isclose(tie.imag, 4e-20, rtol=1e-15, atol=0)
+
+
+def test_the_third_derivative_of_the_logarithm_of_gamma():
+    third = tm.grad(tm.grad(tm.grad(special.gammaln)))(1.3)
+    np.testing.assert_allclose(third, special.polygamma(2, 1.3), rtol=1e-14)
