@@ -24,12 +24,12 @@ from .bilevel import Bilevel, Info, MetaGradient
 from .checkpoints import CheckpointError, load_checkpoint
 from .comparison import Comparison, compare
 from .distribution import ExecutorError
-from .machine import Program, jit, trace
+from .machine import Program, debug, jit, trace
 from .train import Diverged, fit
 
 __all__ = [
     "Bilevel", "CheckpointError", "Comparison", "Diverged", "ExecutorError", "GradCheck", "Info", "MetaGradient", "Program", "Tensor",
-    "baselines", "check_grad", "checkpoint", "compare", "custom_vjp", "evolution", "fit", "grad", "gradients", "hessian", "hvp",
+    "baselines", "check_grad", "checkpoint", "compare", "custom_vjp", "debug", "evolution", "fit", "grad", "gradients", "hessian", "hvp",
     "implicit", "jacobian", "jit", "jvp", "learned_optimizer", "load_checkpoint", "log_softmax", "logsumexp", "maml", "nn",
     "operations", "optim", "plots", "ravel", "relu", "set_at", "sigmoid", "softmax", "softplus", "stop_gradient", "tasks", "tensor",
     "trace", "tree", "value_and_grad", "view", "vjp", "vmap",

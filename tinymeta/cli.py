@@ -1,7 +1,7 @@
 """The commands. `python -m tinymeta`, the main job: prove the meta-gradients, train MAML on sinusoids, evaluate, draw.
 
 `python -m tinymeta compare`: every estimator on the same problems, side by side. `train`, `evaluate` and `reproduce` are in `commands`,
-`course` in `course`.
+`course` in `course`, `check` in `facts`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Computes the three meta-gradients of tinymeta (MAML through the unrolled steps, 
 optimizer) and checks each against finite differences, the complex step, and a closed form; then trains MAML on few-shot
 sinusoids, evaluates it on 600 unseen tasks beside a network pretrained on all tasks at once, and draws the result. All of it
 takes about a minute; the very first run also compiles the machine, once. Other commands: tinymeta compare, train, evaluate,
-reproduce, course (each with --help).
+reproduce, check, course (each with --help).
 """
 
 EPILOG = """\
@@ -30,7 +30,7 @@ Ctrl-C during a training ends that training; what there is by then is evaluated.
 one fails, 2 if the results can't be written, 130 after Ctrl-C outside of a training.
 """
 
-COMMANDS = ("compare", "train", "evaluate", "reproduce", "course")
+COMMANDS = ("compare", "train", "evaluate", "reproduce", "check", "course")
 
 COMPARE = """\
 Runs every estimator of a meta-gradient on the same problems, and prints for each its value, the norm of its gradient, the angle and the
@@ -124,6 +124,10 @@ def _command(name: str) -> tuple[argparse.ArgumentParser, Callable[[argparse.Nam
         from . import course
 
         return course.build_parser(), course.course
+    if name == "check":
+        from . import facts
+
+        return facts.build_parser(), facts.run
     parser = build_parser()
     if name and not name.startswith("-"):
         parser.error(f"there is no command {name!r}: choose one of {', '.join(COMMANDS)}, or none for the main job")
@@ -132,8 +136,8 @@ def _command(name: str) -> tuple[argparse.ArgumentParser, Callable[[argparse.Nam
 
 def _prepare(options: argparse.Namespace) -> None:
     """Find out now, not after the work, whether the results can be written."""
-    options.out.mkdir(parents=True, exist_ok=True)
-    for path in filter(None, (getattr(options, "json", None), options.out / ".writable")):
+    folder = getattr(options, "out", None)
+    for path in filter(None, (getattr(options, "json", None), getattr(options, "junit", None), folder and folder / ".writable")):
         path.parent.mkdir(parents=True, exist_ok=True)
         existed = path.exists()
         path.open("a").close()

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from .tensor import NEVER, Tensor
+from .tensor import NEVER, Tensor, watch
 
 
 def between(outputs: Sequence[Tensor], inputs: Sequence[Tensor], partial: bool = False) -> list[tuple[Tensor, list[bool]]]:
@@ -89,6 +89,7 @@ def steps(
     partial: bool = False,
 ) -> Iterator[Tensor]:
     """The sweep, one node at a time: the node whose rule has just added its terms to the cotangents, `bars`."""
+    record = record or watch() is not None  # whoever looks at nodes is to see the sweep's
     way = between(outputs, inputs, partial)
     reached = {node.index for node, _ in way}
     for output, cotangent in zip(outputs, cotangents, strict=True):

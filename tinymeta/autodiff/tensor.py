@@ -55,25 +55,36 @@ Tensor's methods. The values are functions or Operations.
 # ## While a function is traced
 # A trace records *what* is computed, for any input of the same shapes. A value seen during the trace would
 # be baked in, so `bool(t)`, `t.value` and their like refuse to answer until the trace is over.
-_tracing: contextvars.ContextVar[Callable[[Tensor], None] | None] = contextvars.ContextVar("tracing", default=None)
-_traces: list[Any] = []  # those of all threads: an empty list is asked faster than the variable
+Watch = Callable[["Tensor"], None]
+_watching: contextvars.ContextVar[tuple[Watch, bool] | None] = contextvars.ContextVar("watching", default=None)  # and whether it traces
+_watches: list[Any] = []  # those of all threads: an empty list is asked faster than the variable
 
 
 def is_tracing() -> bool:
     """Whether the function that is running now is being traced."""
-    return _tracing.get() is not None
+    return bool(_watches) and (watching := _watching.get()) is not None and watching[1]
+
+
+def watch() -> Watch | None:
+    """Who looks at the values that are computed now (see `debug`), if anybody does."""
+    return watching[0] if _watches and (watching := _watching.get()) is not None and not watching[1] else None
+
+
+def tracing(watch: Watch = lambda node: None) -> contextlib.AbstractContextManager[None]:
+    """While this lasts, Tensors stand for *any* value of their shape, and `watch` is shown each one when it is made."""
+    return watched(watch, traced=True)
 
 
 @contextlib.contextmanager
-def tracing(watch: Callable[[Tensor], None] = lambda node: None) -> Iterator[None]:
-    """While this lasts, Tensors stand for *any* value of their shape, and `watch` is shown each one when it is made."""
-    token = _tracing.set(watch)
-    _traces.append(token)
+def watched(watch: Watch, traced: bool = False) -> Iterator[None]:
+    """While this lasts, `watch` is shown each Tensor when it is made, in this thread."""
+    token = _watching.set((watch, traced))
+    _watches.append(token)
     try:
         yield
     finally:
-        _traces.remove(token)
-        _tracing.reset(token)
+        _watches.remove(token)
+        _watching.reset(token)
 
 
 # ## Operations
@@ -255,8 +266,8 @@ class Tensor:
         self.params = params
         self.index = now()
         self.oldest = self.index if oldest is None else oldest  # None: a leaf
-        if _traces and (watch := _tracing.get()) is not None:
-            watch(self)
+        if _watches and (watching := _watching.get()) is not None:
+            watching[0](self)
 
     # ### Attributes
     @property

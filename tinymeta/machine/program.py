@@ -15,7 +15,7 @@ import numpy as np
 
 from ..autodiff import tree
 from ..autodiff.blocks import Graph
-from ..autodiff.tensor import Tensor, describe
+from ..autodiff.tensor import Tensor, describe, watch
 from .checks import check
 from .code import Instruction, Type, code_of
 from .costs import flops, profile
@@ -47,6 +47,9 @@ class Program:
 
     def run(self, inputs: Sequence[Any]) -> Any:
         """Run on the leaves of the arguments that aren't static, which must be as `code.inputs` says: nothing is checked."""
+        debugger: Any = watch()
+        if debugger is not None:
+            return tree.unflatten(self.output_structure, [_owned(y) for y in debugger.run(self.code, inputs, self.captured)])
         outputs = self.executable(inputs, self.captured)
         owned = [y if new and type(y) is np.ndarray else _owned(y) for y, new in zip(outputs, self.executable.makes_new, strict=True)]
         return tree.unflatten(self.output_structure, owned)
