@@ -67,7 +67,7 @@ DERIVATIONS = {
     "machine": ["machine/" + name for name in (
         "trace", "code", "passes", "blocks", "association", "fusion", "costs", "lowerings", "lower", "checks", "program", "listing",
         "source", "execute", "launch", "threads", "team", "interpreter", "kernels", "vectors", "elementary", "moves", "products", "maps",
-        "elimination", "twins", "compiling")],
+        "elimination", "twins", "compiling", "debugging")],
 }  # fmt: skip
 
 
