@@ -173,7 +173,7 @@ def test_help_mentions_every_option():
     (["--seed", "-1"], "argument --seed: -1 is negative"),
     (["--seed"], "argument --seed: expected one argument"),
     (["--learning-rate", "1"], "unrecognized arguments: --learning-rate 1"),
-    (["trian"], "there is no command 'trian': choose one of compare, train, evaluate, reproduce, course, or none"),
+    (["trian"], "there is no command 'trian': choose one of compare, train, evaluate, reproduce, check, course, or none"),
 ])  # fmt: skip
 def test_bad_arguments(capsys, arguments, message):
     with pytest.raises(SystemExit) as end:

@@ -114,7 +114,8 @@ def start(module: str, mutant: Mutant) -> int:
             code = pytest.ExitCode.USAGE_ERROR
         else:
             files = [str(ROOT / "tests" / test) for test in TESTS[module]]
-            code = pytest.main([*OPTIONS, "-k", mutant.function, *files]) if module == "machine/kernels.py" else pytest.main([*OPTIONS, *files])
+            only = ["-k", mutant.function] if module == "machine/kernels.py" else []
+            code = pytest.main([*OPTIONS, *only, *files])
     finally:
         os._exit(int(code))
 
