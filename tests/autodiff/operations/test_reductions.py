@@ -20,6 +20,18 @@ def test_every_axis_and_keepdims(name, axis, keepdims):
     assert max(errors(f, [x])) < 1e-13
 
 
+@pytest.mark.parametrize("f", [np.sum, np.prod, np.max, np.min, np.cumsum, lambda a, axis: np.repeat(a, 2, axis)])
+@pytest.mark.parametrize("axis", [0, -1])
+def test_a_number_has_the_axes_of_a_vector_of_one_as_in_numpy(f, axis):
+    x = np.array(0.7)
+    result = f(tm.tensor(x), axis=axis)
+    assert result.shape == np.shape(f(x, axis=axis))
+    np.testing.assert_array_equal(result.value, f(x, axis=axis))
+    assert max(errors(lambda a: f(a, axis=axis), [x])) < 1e-13
+    with pytest.raises(ValueError, match="axis 1 is out of bounds"):
+        f(tm.tensor(x), axis=1)
+
+
 @pytest.mark.parametrize("axis", [None, 0, -1])
 def test_cumsum_and_sort_along_every_axis(axis):
     x = normal(2, 3, 4)

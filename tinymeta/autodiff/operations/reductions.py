@@ -11,14 +11,16 @@ word on what to write instead.
 import math
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_tuple
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from ..tensor import OPERATIONS, implements, operation
 
 
 def normalize_axes(axis, ndim):
     """The axes as a sorted tuple of numbers from 0 to ndim - 1; None means all."""
-    return tuple(range(ndim)) if axis is None else tuple(sorted(normalize_axis_tuple(axis, ndim)))
+    if axis is None or (ndim == 0 and axis in (0, -1)):  # NumPy takes a number for a vector of one
+        return tuple(range(ndim))
+    return tuple(sorted(normalize_axis_tuple(axis, ndim)))
 
 
 def refuse(name, options):
@@ -173,9 +175,9 @@ def _(c_bar, c, a, *, axis):
 @implements(np.cumsum)
 def cumsum(a, axis=None, dtype=None, out=None):
     refuse("cumsum", {"dtype": dtype, "out": out})
-    if axis is None:
-        a, axis = np.ravel(a), 0
-    return cumsum_(a, axis=normalize_axes(axis, a.ndim)[0])
+    if axis is None or a.ndim == 0:
+        a, axis = np.ravel(a), axis or 0
+    return cumsum_(a, axis=normalize_axis_index(axis, a.ndim))
 
 
 # ## Softmax

@@ -10,7 +10,7 @@ import math
 import operator
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_tuple
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from ..tensor import data_of, implements, operation
 from .reductions import normalize_axes
@@ -187,7 +187,7 @@ def concatenate(arrays, axis=0):
     parts = list(arrays)
     if axis is None:
         parts, axis = [np.ravel(part) for part in parts], 0
-    return concatenate_(*parts, axis=normalize_axes(axis, np.ndim(parts[0]))[0])
+    return concatenate_(*parts, axis=normalize_axis_index(axis, np.ndim(parts[0])))
 
 
 @implements(np.stack)
@@ -208,7 +208,7 @@ def hstack(arrays):
 
 @implements(np.split)
 def split(a, indices_or_sections, axis=0):
-    axis = normalize_axes(axis, a.ndim)[0]
+    axis = normalize_axis_index(axis, a.ndim)
     n = a.shape[axis]
     if np.ndim(indices_or_sections) == 0:
         if n % indices_or_sections:
@@ -224,14 +224,14 @@ def split(a, indices_or_sections, axis=0):
 def take(a, indices, axis=None):
     if axis is None:
         a, axis = ravel(a), 0
-    return a[(slice(None),) * normalize_axes(axis, a.ndim)[0] + (indices,)]
+    return a[(slice(None),) * normalize_axis_index(axis, a.ndim) + (indices,)]
 
 
 @implements(np.repeat)
 def repeat(a, repeats, axis=None):
-    if axis is None:
-        a, axis = ravel(a), 0
-    return take(a, np.repeat(np.arange(a.shape[axis]), repeats), axis)
+    if axis is None or a.ndim == 0:
+        a, axis = ravel(a), axis or 0
+    return take(a, np.repeat(np.arange(a.shape[normalize_axis_index(axis, a.ndim)]), repeats), axis)
 
 
 @implements(np.tile)
