@@ -2,9 +2,9 @@
 
     python -m tests.random_programs --count 10000
 
-A program is a list of steps on arrays; hypothesis draws it, and shrinks one that fails. Its derivatives of order 1, 2 and 3 are compared with
-the complex step; its gradient by the engine with that by the machine and by the NumPy executor, in float64 and float32, and, where autograd is
-installed, with autograd's.
+A program is a list of steps on arrays; hypothesis draws it, and shrinks one that fails. Its derivatives of order 1, 2 and 3 are compared
+with the complex step; its gradient by the engine with that by the machine and by the NumPy executor, in float64 and float32, and, where
+autograd is installed, with autograd's.
 """
 
 from __future__ import annotations
