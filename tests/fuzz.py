@@ -1,0 +1,272 @@
+"""Bad input at every public function: `python -m tests.fuzz` replaces one argument of a right call at a time by something that makes no sense.
+
+What may happen: the call returns (some replacements do make sense), or raises a TypeError, a ValueError or an error of the library whose message
+names the argument or says what was given. What may not: any other error, from the inside, a crash, or no end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import inspect
+import signal
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import tinymeta as tm
+from tinymeta import baselines, evolution, implicit, learned_optimizer, maml, nn, optim
+from tinymeta.tasks import characters, few_shot, hyperparameters, omniglot, quadratics, sinusoids
+
+BAD: dict[str, Any] = {
+    "None": None, "text": "abc", "bytes": b"abc", "an empty dict": {}, "an empty list": [], "a list of text": ["a", "b"], "a set": {1.0},
+    "ragged": [[1.0], [1.0, 2.0]], "objects": np.array([object(), None]), "text in an array": np.array(["a"]), "dates": np.array(["2020"], "M8[Y]"),
+    "no elements": np.zeros(0), "an axis of 0": np.zeros((0, 3)), "other axes": np.zeros((7, 5, 3, 2)), "integers": np.arange(6),
+    "NaN": np.nan, "infinity": np.inf, "an array of NaN": np.full(6, np.nan), "huge": 1e300, "a huge integer": 10**30, "zero": 0, "-1": -1,
+    "-0.5": -0.5, "0.5": 0.5, "1.5": 1.5, "complex": 1j, "True": True, "a function": len, "a class": dict, "a module": np,
+    "a Tensor": tm.tensor(np.ones((2, 5))), "a masked array": np.ma.masked_array([1.0, 2.0], [True, False]), "a generator": (x for x in ()),
+}  # fmt: skip
+OWN = (TypeError, ValueError, FloatingPointError, np.linalg.LinAlgError, OSError)  # CheckpointError is a ValueError
+SECONDS = 20
+
+
+class Call(NamedTuple):
+    """A right call."""
+
+    function: Callable[..., Any]
+    arguments: dict[str, Any]
+
+
+# ## Right calls, of everything that is public
+rng = np.random.default_rng(0)
+X, V = rng.normal(size=(2, 3)), rng.normal(size=(2, 3))
+TASK, THETA = quadratics.draw(rng, 6), rng.normal(size=6)
+PROBLEM = tm.Bilevel(quadratics.inner, quadratics.outer)
+LEARNED = tm.Bilevel(quadratics.inner, quadratics.outer, init=lambda theta, task: THETA)
+WEIGHTS = learned_optimizer.initialize(rng, hidden=2)
+NETWORK = nn.initialize_mlp(rng, (3, 4, 2))
+NORMALISED = nn.initialize_normalised_mlp(rng, (3, 4, 2))
+LSTM = nn.initialize_lstm(rng, 3, 2)
+DRAWINGS = characters.draw_characters(rng, 4, drawings=4, size=14)
+REGRESSION = hyperparameters.draw_linear(rng, 10, 6, 2)
+DISTANCES = quadratics.draw_distances(rng, 2, 3, distribution="uniform")
+
+
+def loss(x: Any) -> Any:
+    return np.sum(np.tanh(x) ** 2)
+
+
+def circle(y: Any, x: Any) -> Any:
+    return x**2 + y**2 - 25
+
+
+def fitted(**arguments: Any) -> Any:
+    """A training, without its files."""
+    return tm.fit(**arguments, quiet=True)
+
+
+def applied(transform: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """The derivative is made and called, so that bad options and bad arguments meet in one place."""
+    return lambda f, x, **more: transform(f, **options, **more)(x)
+
+
+CALLS: dict[str, Call] = {
+    "tensor": Call(tm.tensor, {"value": X}),
+    "grad": Call(applied(tm.grad), {"f": loss, "x": X, "argnums": 0, "has_aux": False}),
+    "value_and_grad": Call(applied(tm.value_and_grad), {"f": loss, "x": X, "argnums": 0, "has_aux": False}),
+    "gradients": Call(lambda output, inputs: tm.gradients(output, inputs),
+                      (lambda x: {"output": loss(x), "inputs": [x]})(tm.tensor(X))),
+    "vjp": Call(lambda f, x, cotangent: tm.vjp(f, x)[1](cotangent), {"f": loss, "x": X, "cotangent": 1.0}),
+    "jvp": Call(tm.jvp, {"f": np.tanh, "primals": (X,), "tangents": (V,)}),
+    "hvp": Call(tm.hvp, {"f": loss, "x": X, "v": V}),
+    "jacobian": Call(applied(tm.jacobian), {"f": np.tanh, "x": X, "argnums": 0}),
+    "hessian": Call(applied(tm.hessian), {"f": loss, "x": X, "argnums": 0}),
+    "check_grad": Call(tm.check_grad, {"f": loss, "x": X, "order": 1, "method": "complex"}),
+    "checkpoint": Call(applied(tm.checkpoint), {"f": loss, "x": X}),
+    "vmap": Call(applied(tm.vmap), {"f": loss, "x": X, "in_axes": 0, "out_axes": 0}),
+    "custom_vjp": Call(lambda forward, rule, x: tm.grad(tm.custom_vjp(forward, rule))(x),
+                       {"forward": loss, "rule": lambda c_bar, c, x: (c_bar * x,), "x": X}),
+    "jit": Call(applied(tm.jit), {"f": loss, "x": X, "static_argnames": ()}),
+    "trace": Call(tm.trace, {"f": loss, "x": X, "static_argnames": ()}),
+    "a program": Call(tm.trace(loss, X), {"x": X}),
+    "ravel": Call(tm.ravel, {"tree": [X, V]}),
+    "set_at": Call(tm.set_at, {"x": tm.tensor(X), "index": (0, 1), "value": 2.0}),
+    "stop_gradient": Call(tm.stop_gradient, {"x": tm.tensor(X)}),
+    **{f.__name__: Call(f, {"x": tm.tensor(X)}) for f in (tm.relu, tm.sigmoid, tm.softplus)},
+    **{f.__name__: Call(f, {"x": tm.tensor(X), "axis": -1}) for f in (tm.softmax, tm.log_softmax, tm.logsumexp)},
+    "tree.map": Call(tm.tree.map, {"f": np.tanh, "tree": [X, V]}),
+    "tree.flatten": Call(tm.tree.flatten, {"tree": [X, V]}),
+    "Bilevel": Call(lambda **parts: maml.meta_gradient(tm.Bilevel(**parts), THETA, TASK, steps=1, lr=0.1),
+                    {"inner": quadratics.inner, "outer": quadratics.outer, "init": lambda theta, task: theta}),
+    "maml.meta_gradient": Call(maml.meta_gradient, {
+        "problem": PROBLEM, "theta": THETA, "task": TASK, "steps": 2, "lr": 0.1, "update": optim.sgd, "order": 2, "truncate": 2, "by": "graph",
+        "checkpoint": False, "weights": None}),
+    "maml.objective": Call(lambda theta, **options: tm.grad(maml.objective(**options))(theta, TASK), {
+        "theta": THETA, "problem": PROBLEM, "steps": 2, "lr": 0.1, "update": optim.sgd, "order": 2}),
+    "maml.adapt": Call(maml.adapt, {"problem": PROBLEM, "theta": THETA, "task": TASK, "steps": 2, "lr": 0.1}),
+    "maml.inner_steps": Call(maml.inner_steps, {"problem": PROBLEM, "theta": THETA, "task": TASK, "steps": 2, "lr": 0.1, "order": 1}),
+    "maml.reptile": Call(maml.reptile, {"problem": PROBLEM, "theta": THETA, "task": TASK, "steps": 2, "lr": 0.1}),
+    "implicit.meta_gradient": Call(partial(implicit.meta_gradient, problem=implicit.proximal(PROBLEM, 1.0)), {
+        "theta": THETA, "task": TASK, "phi": None, "solver": "cg", "damping": 0.1, "iterations": 3, "tolerance": 1e-6}),
+    "implicit.meta_gradient, neumann": Call(partial(implicit.meta_gradient, implicit.proximal(PROBLEM, 1.0), THETA, TASK, solver="neumann"), {
+        "alpha": 0.1, "iterations": 3}),
+    "implicit.solve_inner": Call(implicit.solve_inner, {"problem": implicit.proximal(PROBLEM, 1.0), "theta": THETA, "task": TASK}),
+    "implicit.proximal": Call(lambda **arguments: implicit.meta_gradient(implicit.proximal(**arguments), THETA, TASK), {
+        "problem": PROBLEM, "strength": 1.0}),
+    "implicit.objective": Call(lambda theta, **options: tm.grad(implicit.objective(**options))(theta, TASK), {
+        "theta": THETA, "problem": implicit.proximal(PROBLEM, 1.0), "steps": 2, "lr": 0.1, "iterations": 2}),
+    "implicit.solve": Call(implicit.solve, {"H": TASK.A, "b": TASK.b, "solver": "cholesky", "damping": 0.0, "tolerance": None}),
+    "implicit.inner_hessian": Call(implicit.inner_hessian, {"problem": PROBLEM, "phi": THETA, "theta": THETA, "task": TASK}),
+    "implicit.root_jacobian": Call(implicit.root_jacobian, {"g": circle, "phi": 4.0, "theta": 3.0}),
+    "implicit.root_vjp": Call(implicit.root_vjp, {"g": circle, "phi": 4.0, "theta": 3.0, "phi_bar": 1.0, "solver": "lu"}),
+    "implicit.root_jvp": Call(implicit.root_jvp, {"g": circle, "phi": 4.0, "theta": 3.0, "theta_dot": 1.0, "solver": "lu"}),
+    "implicit.solution": Call(lambda g, solve, x: tm.grad(implicit.solution(g, solve))(x), {
+        "g": circle, "solve": lambda x: np.sqrt(25 - x**2), "x": 3.0}),
+    "learned_optimizer.initialize": Call(learned_optimizer.initialize, {"rng": rng, "hidden": 2, "layers": 1, "inputs": 3}),
+    "learned_optimizer.lstm": Call(lambda **options: _of_rule(learned_optimizer.lstm(**options), WEIGHTS), {
+        "preprocess": False, "embedding": None, "embedding_size": 0, "output_scale": 0.1}),
+    "learned_optimizer.meta_lstm": Call(lambda alpha, forget: _of_rule(
+        rule := learned_optimizer.meta_lstm(), rule.initialize(rng, alpha=alpha, forget=forget)), {"alpha": 0.1, "forget": 0.9}),
+    "learned_optimizer.classical": Call(lambda optimizer: _of_rule(learned_optimizer.classical(optimizer), 0.1), {"optimizer": optim.adam}),
+    "learned_optimizer.unroll": Call(learned_optimizer.unroll, {
+        "theta": WEIGHTS, "loss": loss, "phi": THETA, "steps": 2, "second_derivatives": True, "rule": learned_optimizer.LSTM}),
+    "learned_optimizer.meta_gradient": Call(learned_optimizer.meta_gradient, {
+        "problem": LEARNED, "theta": WEIGHTS, "task": TASK, "steps": 2, "second_derivatives": True, "losses": "sum", "truncate": 1}),
+    "learned_optimizer.objective": Call(lambda theta, **options: learned_optimizer.objective(**options)(theta, TASK), {
+        "theta": WEIGHTS, "problem": LEARNED, "steps": 2, "second_derivatives": True, "losses": "sum", "truncate": 1}),
+    "evolution_strategies": Call(evolution.evolution_strategies, {
+        "F": lambda theta, task: quadratics.inner(theta, None, task), "theta": THETA, "task": TASK, "rng": rng, "sigma": 0.1, "pairs": 2}),
+    "baselines.tune": Call(baselines.tune, {
+        "optimizer": optim.sgd, "problem": tm.Bilevel(quadratics.distance, quadratics.distance, quadratics.start), "tasks": DISTANCES,
+        "rates": np.array([0.001, 0.01]), "steps": 2, "losses": "sum"}),
+    "baselines.learning_curves": Call(baselines.learning_curves, {
+        "problem": tm.Bilevel(quadratics.distance, quadratics.distance, quadratics.start),
+        "rules": {"SGD": (learned_optimizer.classical(optim.sgd), 0.01)}, "tasks": DISTANCES, "steps": 2}),
+    "compare": Call(tm.compare, {"problem": PROBLEM, "theta": THETA, "task": TASK,
+                                 "estimators": {"MAML": partial(maml.meta_gradient, steps=1, lr=0.1)}, "exact": None}),
+    "fit": Call(fitted, {
+        "objective": lambda theta, task: np.sum((theta - task) ** 2), "theta": THETA, "tasks": lambda rng, count: rng.normal(size=(count, 6)),
+        "optimizer": optim.sgd(0.1), "iterations": 2, "meta_batch": 2, "seed": 0, "callbacks": (), "evaluate": loss, "evaluate_every": 1,
+        "checkpoint": None, "checkpoint_every": 10, "resume": False, "configuration": None, "executor": None, "parts": 2}),
+    "load_checkpoint": Call(tm.load_checkpoint, {"path": __file__}),
+    **{f"optim.{make.__name__}": Call(lambda alpha, make=make, **options: _of_optimizer(make(alpha, **options)), {"alpha": 0.1, **options})
+       for make, options in ((optim.sgd, {}), (optim.momentum, {"mu": 0.9}), (optim.rmsprop, {"rho": 0.9, "epsilon": 1e-8}),
+                             (optim.adam, {"beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-8}))},
+    "optim.PerStep": Call(lambda rates: maml.adapt(PROBLEM, THETA, TASK, steps=2, lr=optim.PerStep(rates)), {"rates": np.array([0.1, 0.2])}),
+    "nn.initialize_mlp": Call(nn.initialize_mlp, {"rng": rng, "sizes": (3, 4, 2), "weights": nn.glorot_uniform}),
+    "nn.mlp": Call(nn.mlp, {"theta": NETWORK, "x": X, "activation": np.tanh}),
+    "nn.normalised_mlp": Call(nn.normalised_mlp, {"theta": NORMALISED, "x": X, "activation": np.tanh}),
+    "nn.batch_norm": Call(nn.batch_norm, {"theta": {"scale": np.ones(3), "shift": np.zeros(3)}, "x": X, "epsilon": 1e-5}),
+    "nn.initialize_lstm": Call(nn.initialize_lstm, {"rng": rng, "inputs": 3, "hidden": 2}),
+    "nn.lstm_cell": Call(nn.lstm_cell, {"theta": LSTM, "x": X, "state": (np.zeros((2, 2)), np.zeros((2, 2)))}),
+    "nn.mean_squared_error": Call(nn.mean_squared_error, {"prediction": X, "y": V}),
+    "nn.cross_entropy": Call(nn.cross_entropy, {"logits": X, "labels": np.array([0, 2])}),
+    "nn.accuracy": Call(nn.accuracy, {"logits": X, "labels": np.array([0, 2])}),
+    "sinusoids.draw": Call(sinusoids.draw, {"rng": rng, "count": 2, "support": 5, "query": 5, "variant": "finn"}),
+    "quadratics.draw": Call(quadratics.draw, {"rng": rng, "n": 3, "condition": 10.0}),
+    "quadratics.draw_distances": Call(quadratics.draw_distances, {"rng": rng, "count": 2, "n": 3, "distribution": "normal"}),
+    "hyperparameters.draw_linear": Call(hyperparameters.draw_linear, {"rng": rng, "n": 10, "d": 4, "relevant": 2}),
+    "hyperparameters.draw_logistic": Call(hyperparameters.draw_logistic, {"rng": rng, "n": 10, "d": 4, "relevant": 2}),
+    "characters.draw_characters": Call(characters.draw_characters, {"rng": rng, "classes": 2, "drawings": 2, "size": 14}),
+    "few_shot.draw": Call(few_shot.draw, {"rng": rng, "count": 2, "characters": DRAWINGS, "ways": 2, "shots": 1, "queries": 2}),
+    "few_shot.split": Call(few_shot.split, {"first": DRAWINGS, "second": DRAWINGS}),
+    "few_shot.nearest_neighbour": Call(few_shot.nearest_neighbour, {"tasks": few_shot.draw(rng, 2, DRAWINGS, 2, 1, 2)}),
+    "omniglot.load": Call(omniglot.load, {"path": __file__, "size": 14}),
+}  # fmt: skip
+
+
+def _of_rule(rule: Any, theta: Any) -> Any:
+    return learned_optimizer.unroll(theta, loss, THETA, steps=1, second_derivatives=False, rule=rule)
+
+
+def _of_optimizer(optimizer: Any) -> Any:
+    return optimizer.update(THETA, THETA, optimizer.init(THETA))
+
+
+# ## What happens
+class Case(NamedTuple):
+    """One bad call."""
+
+    name: str
+    argument: str
+    bad: str
+    outcome: str
+    """returned, told, unnamed (the message doesn't say which argument), inside (an error of another kind)"""
+    message: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}({self.argument}={self.bad}): {self.outcome}: {self.message}"
+
+
+def cases(names: list[str] | None = None) -> Iterator[Case]:
+    """Every argument of every call, replaced by everything that is bad."""
+    for name, (function, arguments) in CALLS.items():
+        if names is None or name in names:
+            for argument in arguments:
+                for bad, value in BAD.items():
+                    outcome, message = outcome_of(function, arguments | {argument: value}, argument, value)
+                    yield Case(name, argument, bad, outcome, message)
+
+
+def outcome_of(function: Callable[..., Any], arguments: dict[str, Any], argument: str, value: Any) -> tuple[str, str]:
+    """What a call does."""
+    signal.signal(signal.SIGALRM, _out_of_time)
+    signal.alarm(SECONDS)
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"), contextlib.redirect_stderr(None):
+            warnings.simplefilter("ignore")
+            function(*_positional(function, arguments), **_keywords(function, arguments))
+    except OWN as error:
+        message = f"{type(error).__name__}: {error}"
+        given = (argument, repr(value), str(value)) if not isinstance(value, np.ndarray) else (argument, str(value.dtype), str(value.shape))
+        return ("told" if any(text in str(error) for text in given) else "unnamed"), message
+    except Exception as error:
+        return "inside", f"{type(error).__name__}: {error}"
+    finally:
+        signal.alarm(0)
+    return "returned", ""
+
+
+def _out_of_time(*_: Any) -> None:
+    raise TimeoutError("no end")
+
+
+def _positional(function: Callable[..., Any], arguments: dict[str, Any]) -> list[Any]:
+    """What must be given by its place: the examples of `trace`, `check_grad` and programs have no names."""
+    if function in (tm.trace, tm.check_grad):
+        return [arguments["f"], arguments["x"]]
+    return [arguments["x"]] if isinstance(function, tm.Program) else []
+
+
+def _keywords(function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    if function in (tm.trace, tm.check_grad):
+        return {name: x for name, x in arguments.items() if name not in ("f", "x")}
+    return {} if isinstance(function, tm.Program) else arguments
+
+
+def main() -> int:
+    """The command: what happened, by call; and every case that must not happen."""
+    parser = argparse.ArgumentParser("python -m tests.fuzz", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="CALL", help=f"of: {', '.join(CALLS)} (default: all)")
+    parser.add_argument("--unnamed", action="store_true", help="show also where the message doesn't name the argument")
+    options = parser.parse_args()
+    counts: dict[str, collections.Counter[str]] = {}
+    for case in cases(options.names or None):
+        counts.setdefault(case.name, collections.Counter())[case.outcome] += 1
+        if case.outcome == "inside" or (options.unnamed and case.outcome == "unnamed"):
+            print(str(case).replace("\n", " ")[:300])
+    total = sum(counts.values(), collections.Counter())
+    for name, count in [*counts.items(), ("all", total)]:
+        print(f"{name:<36}" + "".join(f"{count[outcome]:>6} {outcome}" for outcome in ("returned", "told", "unnamed", "inside")))
+    return 1 if total["inside"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
