@@ -1,0 +1,95 @@
+"""What an argument must be, and the error that says so: it names the argument, and says what was given and what is wanted.
+
+Functions that users call begin with these; what they call may trust.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+
+def shown(x: Any) -> str:
+    """What was given, in an error: short, whatever it is.
+
+    >>> shown(0.5), shown("abc"), shown(np.zeros((2, 3))), shown(dict(enumerate(range(100))))
+    ('0.5', "'abc'", 'float64[2, 3]', 'a dict')
+    """
+    if isinstance(x, np.ndarray):
+        return f"{x.dtype}{list(x.shape)}"
+    text = repr(x)
+    return text if len(text) <= 40 and "\n" not in text else f"a {type(x).__name__}"
+
+
+def wanted(name: str, x: Any, what: str, kind: type[Exception] = ValueError) -> Exception:
+    """The error.
+
+    >>> wanted("steps", 1.5, "an integer, 0 or more")
+    ValueError('steps=1.5: an integer, 0 or more')
+    """
+    return kind(f"{name}={shown(x)}: {what}")
+
+
+def check_count(name: str, x: Any, least: int = 0, of: str = "") -> None:
+    """An integer; `of` says what it counts.
+
+    >>> check_count("steps", -1, of="the inner steps")
+    Traceback (most recent call last):
+    ValueError: steps=-1: an integer, 0 or more, the inner steps
+    """
+    if isinstance(x, (bool, np.bool_)) or not isinstance(x, (int, np.integer)) or x < least:
+        raise wanted(name, x, f"an integer, {least} or more" + (f", {of}" if of else ""))
+
+
+def check_number(name: str, x: Any, least: float = -np.inf, above: float = -np.inf, of: str = "") -> None:
+    """A finite real number.
+
+    >>> check_number("sigma", 0.0, above=0, of="how far to go")
+    Traceback (most recent call last):
+    ValueError: sigma=0.0: a number above 0, how far to go
+    """
+    real = isinstance(x, (int, float, np.integer, np.floating)) and not isinstance(x, bool)
+    if not (real and np.isfinite(float(x)) and x >= least and x > above):
+        bounds = f" above {above:g}" if above > -np.inf else f", {least:g} or more" if least > -np.inf else ""
+        raise wanted(name, x, f"a number{bounds}" + (f", {of}" if of else ""))
+
+
+def check_choice(name: str, x: Any, choices: Iterable[Any]) -> None:
+    """One of a few.
+
+    >>> check_choice("losses", "mean", ["query", "sum"])
+    Traceback (most recent call last):
+    ValueError: losses='mean': choose one of 'query', 'sum'
+    """
+    known = list(choices)
+    if not any(type(x) is type(choice) and x == choice for choice in known):
+        raise wanted(name, x, f"choose one of {', '.join(map(repr, known))}")
+
+
+def check_type(name: str, x: Any, kind: type | tuple[type, ...], what: str) -> None:
+    """Of a class.
+
+    >>> check_type("rng", 0, np.random.Generator, "a generator, such as np.random.default_rng(0)")
+    Traceback (most recent call last):
+    TypeError: rng=0: a generator, such as np.random.default_rng(0)
+    """
+    if not isinstance(x, kind):
+        raise wanted(name, x, what, TypeError)
+
+
+def check_function(name: str, x: Any, what: str) -> None:
+    """Something that can be called.
+
+    >>> check_function("f", 2.0, "a function of arrays")
+    Traceback (most recent call last):
+    TypeError: f=2.0: a function of arrays
+    """
+    if not callable(x):
+        raise wanted(name, x, what, TypeError)
+
+
+def check_generator(name: str, x: Any) -> None:
+    """NumPy's source of random numbers."""
+    check_type(name, x, np.random.Generator, "a random generator, such as np.random.default_rng(0)")
