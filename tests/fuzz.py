@@ -96,6 +96,10 @@ class Call(NamedTuple):
     arguments: dict[str, Any]
 
 
+ALSO_CALLED = {"primals": "x", "alpha": "the learning rate", "lr": "the learning rate"}
+"""What a message may call an argument besides its name."""
+
+
 rng = np.random.default_rng(0)
 X, V = rng.normal(size=(2, 3)), rng.normal(size=(2, 3))
 TASK, THETA = quadratics.draw(rng, 6), rng.normal(size=6)
@@ -291,7 +295,8 @@ def outcome_of(function: Callable[..., Any], arguments: dict[str, Any], argument
         message = f"{type(error).__name__}: {error}"
         if is_the_callers(error):
             return "caller's", message
-        return ("inside" if not isinstance(error, OWN) else "told" if says(str(error), argument, value) else "unnamed"), message
+        own = isinstance(error, OWN) or (argument == "index" and isinstance(error, IndexError))  # as NumPy's indexing
+        return ("inside" if not own else "told" if says(str(error), argument, value) else "unnamed"), message
     finally:
         signal.alarm(0)
     return "returned", ""
@@ -319,7 +324,8 @@ def says(message: str, argument: str, value: Any) -> bool:
     """Whether a message names an argument, or its value: as it is written in errors, by its name, or by the shape that doesn't fit."""
     shape = getattr(value, "shape", None)
     given = [shown(value), getattr(value, "__name__", ""), *([str(shape), str(list(shape))] if isinstance(shape, tuple) else [])]
-    return bool(re.search(rf"\b{argument}\b", message)) or any(len(text) > 2 and text in message for text in given)
+    named = any(re.search(rf"\b{name}\b", message) for name in (argument, ALSO_CALLED.get(argument, argument)))
+    return named or any(len(text) > 2 and text.replace(" ", "") in message.replace(" ", "") for text in given)
 
 
 def _positional(function: Callable[..., Any], arguments: dict[str, Any]) -> list[Any]:

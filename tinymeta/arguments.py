@@ -94,3 +94,34 @@ def check_function(name: str, x: Any, what: str) -> None:
 def check_generator(name: str, x: Any) -> None:
     """NumPy's source of random numbers."""
     check_type(name, x, np.random.Generator, "a random generator, such as np.random.default_rng(0)")
+
+
+def check_flag(name: str, x: Any) -> None:
+    """True or False."""
+    check_type(name, x, (bool, np.bool_), "True or False")
+
+
+def check_counts(name: str, xs: Any, length: int, of: str) -> None:
+    """A sequence of so many integers, 1 or more; or of more.
+
+    >>> check_counts("sizes", (3, 0), 2, of="the inputs and the outputs")
+    Traceback (most recent call last):
+    ValueError: sizes[1]=0: an integer, 1 or more
+    """
+    if not isinstance(xs, (list, tuple)) or len(xs) < length:
+        raise wanted(name, xs, f"a list of {length} integers or more, {of}", TypeError)
+    for i, x in enumerate(xs):
+        check_count(f"{name}[{i}]", x, 1)
+
+
+def check_array(name: str, x: Any, what: str, axes: int = 0, last: int | None = None) -> None:
+    """Numbers, in an array or a Tensor (or in what makes an array), with so many axes or more, and so many along the last one.
+
+    >>> check_array("x", np.ones((2, 3)), "of shape (points, 4)", axes=2, last=4)
+    Traceback (most recent call last):
+    ValueError: x=float64[2, 3]: an array of numbers, of shape (points, 4)
+    """
+    array = x if hasattr(x, "__array_ufunc__") else np.array(x, object) if isinstance(x, (list, tuple)) else np.asarray(x)
+    numeric = array.dtype.kind in "biufc" or isinstance(x, (list, tuple))
+    if not numeric or array.ndim < axes or (last is not None and array.shape[-1:] != (last,)):
+        raise wanted(name, x, f"an array of numbers, {what}", ValueError if numeric else TypeError)

@@ -36,6 +36,8 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import shown
+
 now: Callable[[], int] = itertools.count().__next__
 """The time. Each call is a tick: the number is larger than every earlier index and smaller than every later one."""
 
@@ -212,9 +214,14 @@ def own(x: Any) -> Any:
         return x
     if isinstance(x, (list, tuple)) and any(isinstance(part, Tensor) for part in x):
         raise TypeError("a list of Tensors isn't an array: join them with np.stack or np.concatenate")
-    array = np.array(x)
+    try:
+        array = np.array(x)
+    except ValueError:  # lists of different lengths
+        array = np.array(None)
     if array.dtype.kind not in "biufc":
-        raise TypeError(f"{describe(x)} isn't numeric: a Tensor holds numbers (float, complex, integer, bool)")
+        raise TypeError(f"{shown(x)} isn't numeric: a Tensor holds numbers (float, complex, integer, bool)")
+    if type(x) is not np.ndarray and isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{shown(x)} has a mask, which would be lost: choose its values with np.where, or x.filled(value)")
     array.flags.writeable = False
     return array
 
