@@ -20,6 +20,8 @@ def shown(x: Any) -> str:
     shape = getattr(x, "shape", None)
     if isinstance(shape, tuple) and shape:
         return ("" if type(x) is np.ndarray else f"a {type(x).__name__} of ") + f"{x.dtype}{list(shape)}"
+    if isinstance(x, (dict, list, tuple)) and not x:
+        return f"an empty {type(x).__name__}"
     text = repr(x)
     return text if len(text) <= 40 and "\n" not in text else f"a {type(x).__name__}"
 
@@ -121,7 +123,10 @@ def check_array(name: str, x: Any, what: str, axes: int = 0, last: int | None = 
     Traceback (most recent call last):
     ValueError: x=float64[2, 3]: an array of numbers, of shape (points, 4)
     """
-    array = x if hasattr(x, "__array_ufunc__") else np.array(x, object) if isinstance(x, (list, tuple)) else np.asarray(x)
-    numeric = array.dtype.kind in "biufc" or isinstance(x, (list, tuple))
+    try:
+        array = x if hasattr(x, "__array_ufunc__") else np.asarray(x)
+    except ValueError:  # lists of different lengths
+        array = np.array(None)
+    numeric = array.dtype.kind in "biufc" and not isinstance(x, np.ma.MaskedArray)
     if not numeric or array.ndim < axes or (last is not None and array.shape[-1:] != (last,)):
         raise wanted(name, x, f"an array of numbers, {what}", ValueError if numeric else TypeError)

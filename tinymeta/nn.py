@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from .autodiff import log_softmax, relu, sigmoid
+from .arguments import check_array, check_count, check_counts, check_function, check_generator, check_number, shown, wanted
+from .autodiff import Tensor, log_softmax, relu, sigmoid
+from .autodiff.reverse import repeated_axes
 
 
 # ## Initial weights
@@ -22,6 +24,9 @@ def truncated_normal(rng: np.random.Generator, shape: Sequence[int], sigma: floa
     >>> bool(np.abs(truncated_normal(np.random.default_rng(0), (100,))).max() <= 0.02)
     True
     """
+    check_generator("rng", rng)
+    check_counts("shape", shape, 1, of="the lengths of the axes")
+    check_number("sigma", sigma, least=0, of="the standard deviation")
     values = rng.standard_normal(shape)
     while (outside := np.abs(values) > 2).any():
         values[outside] = rng.standard_normal(int(outside.sum()))
@@ -34,8 +39,18 @@ def glorot_uniform(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray
     >>> glorot_uniform(np.random.default_rng(0), (2, 3)).shape
     (2, 3)
     """
+    check_generator("rng", rng)
+    check_counts("shape", shape, 2, of="the inputs and the outputs")
     limit = np.sqrt(6 / (shape[0] + shape[1]))
     return rng.uniform(-limit, limit, shape)
+
+
+def _check_parameters(theta: Any, *keys: str) -> None:
+    """A dict of arrays that have axes."""
+    if not isinstance(theta, dict) or not set(keys) <= theta.keys():
+        raise wanted("theta", theta, f"a dict with {' and '.join(keys)}", TypeError)
+    for key in keys:
+        check_array(f"theta[{key!r}]", theta[key], "with an axis or more", axes=1)
 
 
 # ## A multi-layer perceptron
@@ -47,6 +62,9 @@ def initialize_mlp(
     >>> [layer["W"].shape for layer in initialize_mlp(np.random.default_rng(0), (1, 40, 40, 1))]
     [(1, 40), (40, 40), (40, 1)]
     """
+    check_generator("rng", rng)
+    check_counts("sizes", sizes, 2, of="the inputs, the hidden layers', and the outputs")
+    check_function("weights", weights, "a function of rng and a shape, such as nn.glorot_uniform")
     return [{"W": weights(rng, (m, n)), "b": np.zeros(n)} for m, n in pairwise(sizes)]
 
 
@@ -57,10 +75,24 @@ def mlp(theta: Sequence[Any], x: Any, activation: Callable[[Any], Any] = relu) -
     >>> mlp(theta, np.zeros((10, 1))).shape
     (10, 1)
     """
+    _check_network(theta, x, activation, {"W", "b"})
     *hidden, last = theta
     for layer in hidden:
         x = activation(x @ layer["W"] + layer["b"])
     return x @ last["W"] + last["b"]
+
+
+def _check_network(theta: Any, x: Any, activation: Any, hidden: set[str]) -> None:
+    """Layers, the hidden ones with such parameters and the last with W and b, and what fits the first."""
+    layers = theta if isinstance(theta, (list, tuple)) and theta else [None]
+    for i, layer in enumerate(layers):
+        keys = hidden if i < len(layers) - 1 else {"W", "b"}
+        if not isinstance(layer, dict) or not keys <= layer.keys():
+            raise wanted("theta", theta, f"a list of layers, and number {i} a dict with {', '.join(sorted(keys))}", TypeError)
+    check_function("activation", activation, "a function of arrays, such as np.tanh")
+    check_array("theta[0]['W']", layers[0]["W"], "of shape (inputs, outputs)", axes=2)
+    inputs = np.shape(layers[0]["W"])[0]
+    check_array("x", x, f"of shape (points, {inputs}), for theta's first layer", axes=1, last=inputs)
 
 
 # ## Batch normalisation
@@ -79,6 +111,10 @@ def batch_norm(theta: Any, x: Any, epsilon: float = 1e-5) -> Any:
     array([[-1.,  7.],
            [ 1.,  3.]])
     """
+    _check_parameters(theta, "scale", "shift")
+    check_array("x", x, "of shape (rows, columns), a scale for each column", axes=2, last=np.shape(theta["scale"])[-1])
+    if not isinstance(epsilon, Tensor):
+        check_number("epsilon", epsilon, least=0)
     deviation = x - np.mean(x, axis=-2, keepdims=True)
     variance = np.mean(deviation**2, axis=-2, keepdims=True)
     return deviation * (theta["scale"] / np.sqrt(variance + epsilon)) + theta["shift"]
@@ -103,6 +139,7 @@ def normalised_mlp(theta: Sequence[Any], x: Any, activation: Callable[[Any], Any
     >>> normalised_mlp(theta, np.random.default_rng(1).random((10, 784))).shape
     (10, 5)
     """
+    _check_network(theta, x, activation, {"W", "scale", "shift"})
     *hidden, last = theta
     for layer in hidden:
         x = activation(batch_norm(layer, x @ layer["W"]))
@@ -116,6 +153,9 @@ def initialize_lstm(rng: np.random.Generator, inputs: int, hidden: int) -> dict[
     >>> initialize_lstm(np.random.default_rng(0), 3, 20)["W"].shape
     (23, 80)
     """
+    check_generator("rng", rng)
+    check_count("inputs", inputs, 1)
+    check_count("hidden", hidden, 1)
     bias = np.zeros(4 * hidden)
     bias[hidden : 2 * hidden] = 1
     return {"W": glorot_uniform(rng, (inputs + hidden, 4 * hidden)), "b": bias}
@@ -134,6 +174,15 @@ def lstm_cell(theta: Any, x: Any, state: tuple[Any, Any]) -> tuple[Any, Any]:
     >>> h.shape
     (5, 20)
     """
+    _check_parameters(theta, "W", "b")
+    inputs, hidden = np.shape(theta["W"])[0], np.shape(theta["b"])[-1] // 4
+    check_array("x", x, f"of shape (rows, {inputs - hidden})", axes=2, last=inputs - hidden)
+    if not isinstance(state, (list, tuple)) or len(state) != 2:
+        raise wanted("state", state, "a pair (h, c)", TypeError)
+    for part in state:
+        check_array("state", part, f"(h, c), both of shape (rows, {hidden})", axes=2, last=hidden)
+        if len(part) != len(x):
+            raise ValueError(f"state has {len(part)} rows for the {len(x)} of x={shown(x)}")
     h, c = state
     i, f, o, g = np.split(np.concatenate([x, h], axis=1) @ theta["W"] + theta["b"], 4, axis=1)
     c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
@@ -142,11 +191,16 @@ def lstm_cell(theta: Any, x: Any, state: tuple[Any, Any]) -> tuple[Any, Any]:
 
 # ## Losses
 def mean_squared_error(prediction: Any, y: Any) -> Any:
-    """The mean over all elements of (prediction - y)^2.
+    """The mean over all elements of (prediction - y)^2, where one of the two may be repeated to the shape of the other.
 
     >>> mean_squared_error(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     np.float64(2.0)
     """
+    check_array("prediction", prediction, "to be compared with y")
+    check_array("y", y, "to compare with")
+    shapes = np.shape(prediction), np.shape(y)
+    if shapes[0] != shapes[1] and repeated_axes(*shapes) is None and repeated_axes(*shapes[::-1]) is None:  # (n, 1) and (n,) make (n, n)
+        raise ValueError(f"prediction={shown(prediction)} and y={shown(y)}: arrays of one shape are wanted")
     return np.mean((prediction - y) ** 2)
 
 
@@ -156,6 +210,11 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
     >>> round(float(cross_entropy(np.zeros((4, 2)), np.array([0, 1, 1, 0]))), 6)
     0.693147
     """
+    labels = _checked_labels(logits, labels)
+    if np.ndim(logits) != 2:
+        raise wanted("logits", logits, "an array of numbers, of shape (rows, classes)")
+    if isinstance(labels, np.ndarray) and labels.size and not 0 <= labels.min() <= labels.max() < np.shape(logits)[1]:
+        raise wanted("labels", labels, f"from 0 to {np.shape(logits)[1] - 1}, but there are {labels.min()} and {labels.max()}")
     return -np.mean(np.take_along_axis(log_softmax(logits), labels[:, None], 1))
 
 
@@ -165,4 +224,15 @@ def accuracy(logits: Any, labels: Any) -> Any:
     >>> accuracy(np.array([[2.0, 1.0], [0.0, 1.0]]), np.array([0, 0]))
     np.float64(0.5)
     """
+    labels = _checked_labels(logits, labels)
     return np.mean(np.argmax(logits, axis=-1) == labels)
+
+
+def _checked_labels(logits: Any, labels: Any) -> Any:
+    """The labels in an array, one integer for each row of the logits."""
+    check_array("logits", logits, "of shape (rows, classes)", axes=2)
+    check_array("labels", labels, "an integer for each row")
+    labels = labels if isinstance(labels, Tensor) else np.asarray(labels)
+    if labels.dtype.kind not in "iu" or labels.shape != np.shape(logits)[:-1]:
+        raise ValueError(f"labels={shown(labels)}: an integer for each row of logits={shown(logits)} is wanted")
+    return labels

@@ -268,8 +268,8 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         rows = [_to_front(kept[i], axes[i], functools.partial(tree.leaf_name, f, args, i)) for i in places]
         lengths = {len(x) for x in rows}
         if len(lengths) != 1 or not lengths.pop():
-            raise ValueError(f"vmap needs one common length, at least 1, of the mapped axes; got shapes "
-                             f"{[np.shape(leaves[i]) for i in places]} for in_axes={in_axes!r}")  # fmt: skip
+            given = f"{[np.shape(leaves[i]) for i in places]} in {', '.join(tree.parameter_names(f, len(args)))} for in_axes={in_axes!r}"
+            raise ValueError(f"vmap needs one common length, at least 1, of the mapped axes; got shapes {given}")
 
         def one(*slices: Any) -> Any:
             given = dict(zip(places, slices, strict=True))

@@ -342,7 +342,7 @@ def hvp(f: Callable[..., Any], x: Any, v: Any) -> Any:
     """
 
     def slope(x: Any) -> Any:
-        return inner_product(grad(f)(x), v, "v")
+        return inner_product(grad(f)(x), v, "v, which must be built like x,")
 
     return grad(slope)(x)
 

@@ -36,7 +36,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import shown
+from ..arguments import shown, wanted
 
 now: Callable[[], int] = itertools.count().__next__
 """The time. Each call is a tick: the number is larger than every earlier index and smaller than every later one."""
@@ -412,6 +412,8 @@ def tensor(value: Any) -> Tensor:
     """
     if isinstance(value, Tensor):
         return value
+    if type(value) is int and abs(value) >= 2**63:
+        raise wanted("value", value, "an integer of 64 bits, or a float")
     return Tensor(own(value), None, (), {})
 
 

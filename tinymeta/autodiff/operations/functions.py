@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from ...arguments import check_flag, shown
+from ...arguments import check_flag, shown, wanted
 from ..tensor import Tensor, is_tracing, own
 from . import elementwise, reductions
 
@@ -57,6 +57,8 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """
     check_flag("keepdims", keepdims)
     x = _array(x)
+    if not x.size:
+        raise wanted("x", x, "one element or more")
     axis = axis if axis is None else tuple(_axis(i, x) for i in (axis if isinstance(axis, tuple) else (axis,)))
     m = stop_gradient(np.max(x, axis=axis, keepdims=True))
     m = np.where(np.isfinite(m), m, 0)
@@ -71,6 +73,8 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
     array([-0.69314718, -0.69314718])
     """
     x = _array(x)
+    if not x.size:
+        return x
     return reductions.log_softmax_(x, axis=_axis(axis, x))
 
 
@@ -81,6 +85,8 @@ def softmax(x: Any, axis: int = -1) -> Any:
     array([0.5, 0.5])
     """
     x = _array(x)
+    if not x.size:
+        return x
     return reductions.softmax_(x, axis=_axis(axis, x))
 
 
@@ -102,7 +108,12 @@ def _cut(x: Tensor) -> Tensor:
 
 
 def _array(x: Any) -> Any:
-    return x if type(x) is Tensor or type(x) is np.ndarray else np.asarray(own(x))
+    if type(x) is Tensor:
+        return x
+    array = x if type(x) is np.ndarray else np.asarray(own(x))
+    if array.dtype.kind not in "biuf":
+        raise wanted("x", x, "real numbers", TypeError)
+    return array if array.dtype.kind != "b" else array.astype(float)
 
 
 def _axis(axis: Any, x: Any) -> int:
@@ -110,6 +121,6 @@ def _axis(axis: Any, x: Any) -> int:
     if type(axis) is not bool and hasattr(axis, "__index__"):
         try:
             return normalize_axis_index(axis, x.ndim)
-        except (TypeError, OverflowError, np.exceptions.AxisError):
+        except (TypeError, OverflowError, np.exceptions.AxisError):  # the last of which says only the number of axes
             pass
     raise ValueError(f"axis={shown(axis)}: the number of an axis is wanted, and x={shown(x)} has {x.ndim}")
