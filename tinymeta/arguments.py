@@ -116,10 +116,10 @@ def check_counts(name: str, xs: Any, length: int, of: str) -> None:
         check_count(f"{name}[{i}]", x, 1)
 
 
-def check_array(name: str, x: Any, what: str, axes: int = 0, last: int | None = None) -> None:
+def check_numbers(name: str, x: Any, what: str, axes: int = 0, last: int | None = None) -> None:
     """Numbers, in an array or a Tensor (or in what makes an array), with so many axes or more, and so many along the last one.
 
-    >>> check_array("x", np.ones((2, 3)), "of shape (points, 4)", axes=2, last=4)
+    >>> check_numbers("x", np.ones((2, 3)), "of shape (points, 4)", axes=2, last=4)
     Traceback (most recent call last):
     ValueError: x=float64[2, 3]: an array of numbers, of shape (points, 4)
     """

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import check_array, check_count, check_counts, check_function, check_generator, check_number, shown, wanted
+from .arguments import check_numbers, check_count, check_counts, check_function, check_generator, check_number, shown, wanted
 from .autodiff import Tensor, log_softmax, relu, sigmoid
 from .autodiff.reverse import repeated_axes
 
@@ -50,7 +50,7 @@ def _check_parameters(theta: Any, *keys: str) -> None:
     if not isinstance(theta, dict) or not set(keys) <= theta.keys():
         raise wanted("theta", theta, f"a dict with {' and '.join(keys)}", TypeError)
     for key in keys:
-        check_array(f"theta[{key!r}]", theta[key], "with an axis or more", axes=1)
+        check_numbers(f"theta[{key!r}]", theta[key], "with an axis or more", axes=1)
 
 
 # ## A multi-layer perceptron
@@ -90,9 +90,9 @@ def _check_network(theta: Any, x: Any, activation: Any, hidden: set[str]) -> Non
         if not isinstance(layer, dict) or not keys <= layer.keys():
             raise wanted("theta", theta, f"a list of layers, and number {i} a dict with {', '.join(sorted(keys))}", TypeError)
     check_function("activation", activation, "a function of arrays, such as np.tanh")
-    check_array("theta[0]['W']", layers[0]["W"], "of shape (inputs, outputs)", axes=2)
+    check_numbers("theta[0]['W']", layers[0]["W"], "of shape (inputs, outputs)", axes=2)
     inputs = np.shape(layers[0]["W"])[0]
-    check_array("x", x, f"of shape (points, {inputs}), for theta's first layer", axes=1, last=inputs)
+    check_numbers("x", x, f"of shape (points, {inputs}), for theta's first layer", axes=1, last=inputs)
 
 
 # ## Batch normalisation
@@ -112,7 +112,7 @@ def batch_norm(theta: Any, x: Any, epsilon: float = 1e-5) -> Any:
            [ 1.,  3.]])
     """
     _check_parameters(theta, "scale", "shift")
-    check_array("x", x, "of shape (rows, columns), a scale for each column", axes=2, last=np.shape(theta["scale"])[-1])
+    check_numbers("x", x, "of shape (rows, columns), a scale for each column", axes=2, last=np.shape(theta["scale"])[-1])
     if not isinstance(epsilon, Tensor):
         check_number("epsilon", epsilon, least=0)
     deviation = x - np.mean(x, axis=-2, keepdims=True)
@@ -176,11 +176,11 @@ def lstm_cell(theta: Any, x: Any, state: tuple[Any, Any]) -> tuple[Any, Any]:
     """
     _check_parameters(theta, "W", "b")
     inputs, hidden = np.shape(theta["W"])[0], np.shape(theta["b"])[-1] // 4
-    check_array("x", x, f"of shape (rows, {inputs - hidden})", axes=2, last=inputs - hidden)
+    check_numbers("x", x, f"of shape (rows, {inputs - hidden})", axes=2, last=inputs - hidden)
     if not isinstance(state, (list, tuple)) or len(state) != 2:
         raise wanted("state", state, "a pair (h, c)", TypeError)
     for part in state:
-        check_array("state", part, f"(h, c), both of shape (rows, {hidden})", axes=2, last=hidden)
+        check_numbers("state", part, f"(h, c), both of shape (rows, {hidden})", axes=2, last=hidden)
         if len(part) != len(x):
             raise ValueError(f"state has {len(part)} rows for the {len(x)} of x={shown(x)}")
     h, c = state
@@ -196,8 +196,8 @@ def mean_squared_error(prediction: Any, y: Any) -> Any:
     >>> mean_squared_error(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     np.float64(2.0)
     """
-    check_array("prediction", prediction, "to be compared with y")
-    check_array("y", y, "to compare with")
+    check_numbers("prediction", prediction, "to be compared with y")
+    check_numbers("y", y, "to compare with")
     shapes = np.shape(prediction), np.shape(y)
     if shapes[0] != shapes[1] and repeated_axes(*shapes) is None and repeated_axes(*shapes[::-1]) is None:  # (n, 1) and (n,) make (n, n)
         raise ValueError(f"prediction={shown(prediction)} and y={shown(y)}: arrays of one shape are wanted")
@@ -230,8 +230,8 @@ def accuracy(logits: Any, labels: Any) -> Any:
 
 def _checked_labels(logits: Any, labels: Any) -> Any:
     """The labels in an array, one integer for each row of the logits."""
-    check_array("logits", logits, "of shape (rows, classes)", axes=2)
-    check_array("labels", labels, "an integer for each row")
+    check_numbers("logits", logits, "of shape (rows, classes)", axes=2)
+    check_numbers("labels", labels, "an integer for each row")
     labels = labels if isinstance(labels, Tensor) else np.asarray(labels)
     if labels.dtype.kind not in "iu" or labels.shape != np.shape(logits)[:-1]:
         raise ValueError(f"labels={shown(labels)}: an integer for each row of logits={shown(logits)} is wanted")

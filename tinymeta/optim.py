@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arguments import check_array, check_number, shown, wanted
+from .arguments import check_numbers, check_number, shown, wanted
 from .autodiff import Tensor, tree
 from .autodiff.reverse import repeated_axes
 
@@ -48,7 +48,7 @@ def _check(alpha: Any, epsilon: Any = 0.0, **kept: Any) -> None:
 def _check_number(name: str, x: Any) -> None:
     """0 or more. Tensors and arrays may have been learned: their values are not looked at."""
     if isinstance(x, (Tensor, np.ndarray)):
-        check_array(name, x, "or one number")
+        check_numbers(name, x, "or one number")
     else:
         check_number(name, x, least=0)
 
