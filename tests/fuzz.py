@@ -326,9 +326,11 @@ def is_the_callers(error: BaseException | None) -> bool:
 def says(message: str, argument: str, value: Any) -> bool:
     """Whether a message names an argument, or its value: as it is written in errors, by its name, or by the shape that doesn't fit."""
     shape = getattr(value, "shape", None)
-    given = [value if isinstance(value, str) else shown(value), getattr(value, "__name__", ""), *([str(shape), str(list(shape))] if isinstance(shape, tuple) else [])]
+    shapes = [str(shape), str(list(shape))] if isinstance(shape, tuple) else []
+    given = [value if isinstance(value, str) else shown(value), getattr(value, "__name__", ""), *shapes]
     named = any(re.search(rf"\b{name}\b", message) for name in (argument, ALSO_CALLED.get(argument, argument)))
-    return named or any(len(text) > 2 and text.replace(" ", "") in message.replace(" ", "") for text in given)
+    packed = message.replace(" ", "")
+    return named or any(len(text) > 2 and text.replace(" ", "") in packed for text in given)
 
 
 def _positional(function: Callable[..., Any], arguments: dict[str, Any]) -> list[Any]:

@@ -140,11 +140,6 @@ def check_generator(name: str, x: Any) -> None:
     check_type(name, x, np.random.Generator, "a random generator, such as np.random.default_rng(0)")
 
 
-def check_flag(name: str, x: Any) -> None:
-    """True or False."""
-    check_type(name, x, (bool, np.bool_), "True or False")
-
-
 def check_counts(name: str, xs: Any, length: int, of: str) -> None:
     """A sequence of so many integers, 1 or more; or of more.
 

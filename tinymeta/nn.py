@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import check_numbers, check_count, check_counts, check_function, check_generator, check_number, shown, wanted
+from .arguments import check_count, check_counts, check_function, check_generator, check_number, check_numbers, shown, wanted
 from .autodiff import Tensor, log_softmax, relu, sigmoid
 from .autodiff.reverse import repeated_axes
 
@@ -84,7 +84,7 @@ def mlp(theta: Sequence[Any], x: Any, activation: Callable[[Any], Any] = relu) -
 
 def _check_network(theta: Any, x: Any, activation: Any, hidden: set[str]) -> None:
     """Layers, the hidden ones with such parameters and the last with W and b, and what fits the first."""
-    layers = theta if isinstance(theta, (list, tuple)) and theta else [None]
+    layers: Any = theta if isinstance(theta, (list, tuple)) and theta else [None]
     for i, layer in enumerate(layers):
         keys = hidden if i < len(layers) - 1 else {"W", "b"}
         if not isinstance(layer, dict) or not keys <= layer.keys():
@@ -177,13 +177,14 @@ def lstm_cell(theta: Any, x: Any, state: tuple[Any, Any]) -> tuple[Any, Any]:
     _check_parameters(theta, "W", "b")
     inputs, hidden = np.shape(theta["W"])[0], np.shape(theta["b"])[-1] // 4
     check_numbers("x", x, f"of shape (rows, {inputs - hidden})", axes=2, last=inputs - hidden)
-    if not isinstance(state, (list, tuple)) or len(state) != 2:
-        raise wanted("state", state, "a pair (h, c)", TypeError)
-    for part in state:
+    try:
+        h, c = state
+    except (TypeError, ValueError):
+        raise wanted("state", state, "a pair (h, c)", TypeError) from None
+    for part in (h, c):
         check_numbers("state", part, f"(h, c), both of shape (rows, {hidden})", axes=2, last=hidden)
         if len(part) != len(x):
             raise ValueError(f"state has {len(part)} rows for the {len(x)} of x={shown(x)}")
-    h, c = state
     i, f, o, g = np.split(np.concatenate([x, h], axis=1) @ theta["W"] + theta["b"], 4, axis=1)
     c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
     return sigmoid(o) * np.tanh(c), c

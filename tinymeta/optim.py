@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arguments import check_numbers, check_number, shown, wanted
+from .arguments import check_number, check_numbers, shown
 from .autodiff import Tensor, tree
 from .autodiff.reverse import repeated_axes
 
@@ -34,23 +34,17 @@ class Optimizer(NamedTuple):
 
 
 def _check(alpha: Any, epsilon: Any = 0.0, **kept: Any) -> None:
-    """The learning rate; epsilon; and the numbers below 1 that say how much of the past is kept."""
+    """The learning rate; epsilon; and the numbers below 1 that say how much of the past is kept. All may be Tensors; the values of a rate
+    that is an array, and may have been learned, are not looked at."""
     leaf = tree.children(alpha) is None
     for name, rate in [("alpha", alpha)] if leaf else zip(tree.names(alpha, "alpha"), tree.flatten(alpha)[0], strict=True):
-        _check_number(name, rate)
-    for name, x in {"epsilon": epsilon, **kept}.items():
-        most = 1 if name in kept else 1e150  # epsilon is squared
-        _check_number(name, x)
-        if np.ndim(x) or (not isinstance(x, Tensor) and x >= most):
-            raise wanted(name, x, f"a number from 0 to below {most:g}")
-
-
-def _check_number(name: str, x: Any) -> None:
-    """0 or more. Tensors and arrays may have been learned: their values are not looked at."""
-    if isinstance(x, (Tensor, np.ndarray)):
-        check_numbers(name, x, "or one number")
-    else:
-        check_number(name, x, least=0)
+        if isinstance(rate, (Tensor, np.ndarray)):
+            check_numbers(name, rate, "or one number")
+        else:
+            check_number(name, rate, least=0)
+    for name, x in [("epsilon", epsilon), *kept.items()]:
+        if not (isinstance(x, Tensor) and x.ndim == 0):
+            check_number(name, x, least=0, below=1 if name in kept else 1e150)  # the square of epsilon must be finite
 
 
 def _zeros(theta: Any) -> Any:

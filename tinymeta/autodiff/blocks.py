@@ -289,7 +289,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
 
 
 def _to_front(x: Any, axis: int, name: Callable[[], str]) -> Any:
-    if not isinstance(x, (np.ndarray, Tensor)) or not -x.ndim <= axis < x.ndim:
+    if type(x) not in (np.ndarray, Tensor) or not -x.ndim <= axis < x.ndim:
         raise ValueError(f"vmap can't slice axis {axis} of {name()}={shown(x)}; None in in_axes shares it")
     return x if axis == 0 else np.moveaxis(x, axis, 0)
 

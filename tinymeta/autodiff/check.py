@@ -273,6 +273,8 @@ def _as_scalar(f: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Callable[[
     """s_1 as a function of one vector, the vector, how to write each of its elements, and the leaf that it comes from."""
     leaves, structure = tree.flatten([data_of(x) if type(x) is Tensor else x for x in args])
     leaves = [data_of(x) for x in leaves]
+    if any(isinstance(x, np.ma.MaskedArray) for x in leaves):
+        raise TypeError(f"check_grad can't keep the mask of an array: {', '.join(map(shown, leaves))}")
     places = [i for i, x in enumerate(leaves) if type(x) is float or getattr(x, "dtype", np.dtype(int)).kind == "f"]
     vector, unravel = tree.ravel([np.asarray(leaves[i], float) for i in places])
     if not vector.size:

@@ -218,10 +218,8 @@ def own(x: Any) -> Any:
         array = np.array(x)
     except ValueError:  # lists of different lengths
         array = np.array(None)
-    if array.dtype.kind not in "biufc":
-        raise TypeError(f"{shown(x)} isn't numeric: a Tensor holds numbers (float, complex, integer, bool)")
-    if type(x) is not np.ndarray and isinstance(x, np.ma.MaskedArray):
-        raise TypeError(f"{shown(x)} has a mask, which would be lost: choose its values with np.where, or x.filled(value)")
+    if array.dtype.kind not in "biufc" or (type(x) is not np.ndarray and isinstance(x, np.ma.MaskedArray)):
+        raise TypeError(f"{shown(x)} isn't numeric: a Tensor holds numbers (float, complex, integer, bool), and no masks")
     array.flags.writeable = False
     return array
 

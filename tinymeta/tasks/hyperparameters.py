@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import check_count, check_generator, wanted
+from ..arguments import check_count, check_generator
 from ..autodiff import softplus
 from .few_shot import Data, Task
 
@@ -53,8 +53,6 @@ def _check(rng: Any, n: Any, d: Any, relevant: Any) -> None:
     check_count("n", n, 2, of="the points")
     check_count("d", d, 1, of="the features")
     check_count("relevant", relevant, 0, of="the features that matter")
-    if relevant > d:
-        raise wanted("relevant", relevant, f"at most d={d}, the number of features")
 
 
 def _halves(x: np.ndarray, y: np.ndarray) -> Task:
