@@ -5,9 +5,10 @@ Functions that users call begin with these; what they call may trust.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -54,6 +55,8 @@ def check_number(name: str, x: Any, least: float = -np.inf, above: float = -np.i
     Traceback (most recent call last):
     ValueError: sigma=0.0: a number above 0, how far to go
     """
+    if type(x) is float and least <= x < below and x > above:  # the bounds of all numbers are infinite
+        return
     number = x[()] if isinstance(x, np.ndarray) and x.ndim == 0 else x
     real = isinstance(number, (int, float, np.integer, np.floating)) and not isinstance(number, bool)
     if not (real and np.isfinite(float(number)) and number >= least and above < number < below):
@@ -167,3 +170,34 @@ def check_numbers(name: str, x: Any, what: str, axes: int = 0, last: int | None 
     numeric = array.dtype.kind in "biufc" and not isinstance(x, np.ma.MaskedArray)
     if not numeric or array.ndim < axes or (last is not None and array.shape[-1:] != (last,)):
         raise wanted(name, x, f"an array of numbers, {what}", ValueError if numeric else TypeError)
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def explained_by(check: Callable[..., None]) -> Callable[[F], F]:
+    """Decorator, for what is called again and again: only when it fails, `check` is given the same arguments, to say which one is wrong.
+
+    If none is, the error stays what it was.
+
+    >>> @explained_by(lambda x: check_function("x", x, "a function"))
+    ... def called(x):
+    ...     return x()
+    >>> called(3)
+    Traceback (most recent call last):
+    TypeError: x=3: a function
+    """
+
+    def explained(f: F) -> F:
+        @functools.wraps(f)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return f(*args, **kwargs)
+            except Exception as error:
+                failed = error
+            check(*args, **kwargs)
+            raise failed
+
+        return checked  # type: ignore[return-value]
+
+    return explained

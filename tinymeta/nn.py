@@ -6,13 +6,14 @@ Everything is a plain function of parameters in nested containers, written in Nu
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from .arguments import check_count, check_counts, check_function, check_generator, check_number, check_numbers, shown, wanted
+from .arguments import check_count, check_counts, check_function, check_generator, check_number, check_numbers, explained_by, shown, wanted
 from .autodiff import Tensor, log_softmax, relu, sigmoid
 from .autodiff.reverse import repeated_axes
 
@@ -68,6 +69,20 @@ def initialize_mlp(
     return [{"W": weights(rng, (m, n)), "b": np.zeros(n)} for m, n in pairwise(sizes)]
 
 
+def _check_network(theta: Any, x: Any, activation: Any = relu, hidden: tuple[str, ...] = ("W", "b")) -> None:
+    """Layers, the hidden ones with such parameters and the last with W and b, and what fits the first."""
+    layers: Any = theta if isinstance(theta, (list, tuple)) and theta else [None]
+    for i, layer in enumerate(layers):
+        keys = hidden if i < len(layers) - 1 else ("W", "b")
+        if not isinstance(layer, dict) or not set(keys) <= layer.keys():
+            raise wanted("theta", theta, f"a list of layers, and number {i} a dict with {', '.join(keys)}", TypeError)
+    check_function("activation", activation, "a function of arrays, such as np.tanh")
+    check_numbers("theta[0]['W']", layers[0]["W"], "of shape (inputs, outputs)", axes=2)
+    inputs = np.shape(layers[0]["W"])[0]
+    check_numbers("x", x, f"of shape (points, {inputs}), for theta's first layer", axes=1, last=inputs)
+
+
+@explained_by(_check_network)
 def mlp(theta: Sequence[Any], x: Any, activation: Callable[[Any], Any] = relu) -> Any:
     r"""$x \mapsto \sigma(\dots \sigma(x W_1 + b_1) \dots) W_n + b_n$ for x of shape (points, inputs).
 
@@ -75,27 +90,19 @@ def mlp(theta: Sequence[Any], x: Any, activation: Callable[[Any], Any] = relu) -
     >>> mlp(theta, np.zeros((10, 1))).shape
     (10, 1)
     """
-    _check_network(theta, x, activation, {"W", "b"})
     *hidden, last = theta
     for layer in hidden:
         x = activation(x @ layer["W"] + layer["b"])
     return x @ last["W"] + last["b"]
 
 
-def _check_network(theta: Any, x: Any, activation: Any, hidden: set[str]) -> None:
-    """Layers, the hidden ones with such parameters and the last with W and b, and what fits the first."""
-    layers: Any = theta if isinstance(theta, (list, tuple)) and theta else [None]
-    for i, layer in enumerate(layers):
-        keys = hidden if i < len(layers) - 1 else {"W", "b"}
-        if not isinstance(layer, dict) or not keys <= layer.keys():
-            raise wanted("theta", theta, f"a list of layers, and number {i} a dict with {', '.join(sorted(keys))}", TypeError)
-    check_function("activation", activation, "a function of arrays, such as np.tanh")
-    check_numbers("theta[0]['W']", layers[0]["W"], "of shape (inputs, outputs)", axes=2)
-    inputs = np.shape(layers[0]["W"])[0]
-    check_numbers("x", x, f"of shape (points, {inputs}), for theta's first layer", axes=1, last=inputs)
-
-
 # ## Batch normalisation
+def _check_normalisation(theta: Any, x: Any, epsilon: Any = None) -> None:
+    _check_parameters(theta, "scale", "shift")
+    check_numbers("x", x, "of shape (rows, columns), a scale for each column", axes=2, last=np.shape(theta["scale"])[-1])
+
+
+@explained_by(_check_normalisation)
 def batch_norm(theta: Any, x: Any, epsilon: float = 1e-5) -> Any:
     r"""Each column of x with mean 0 and variance 1 over the batch's own rows, then with a scale and a shift that are learned.
 
@@ -111,9 +118,7 @@ def batch_norm(theta: Any, x: Any, epsilon: float = 1e-5) -> Any:
     array([[-1.,  7.],
            [ 1.,  3.]])
     """
-    _check_parameters(theta, "scale", "shift")
-    check_numbers("x", x, "of shape (rows, columns), a scale for each column", axes=2, last=np.shape(theta["scale"])[-1])
-    if not isinstance(epsilon, Tensor):
+    if type(epsilon) is not Tensor:
         check_number("epsilon", epsilon, least=0)
     deviation = x - np.mean(x, axis=-2, keepdims=True)
     variance = np.mean(deviation**2, axis=-2, keepdims=True)
@@ -132,6 +137,7 @@ def initialize_normalised_mlp(
     return [*({"W": layer["W"], "scale": np.ones_like(layer["b"]), "shift": layer["b"]} for layer in hidden), last]
 
 
+@explained_by(functools.partial(_check_network, hidden=("W", "scale", "shift")))
 def normalised_mlp(theta: Sequence[Any], x: Any, activation: Callable[[Any], Any] = relu) -> Any:
     """A multi-layer perceptron with batch normalisation before each activation.
 
@@ -139,7 +145,6 @@ def normalised_mlp(theta: Sequence[Any], x: Any, activation: Callable[[Any], Any
     >>> normalised_mlp(theta, np.random.default_rng(1).random((10, 784))).shape
     (10, 5)
     """
-    _check_network(theta, x, activation, {"W", "scale", "shift"})
     *hidden, last = theta
     for layer in hidden:
         x = activation(batch_norm(layer, x @ layer["W"]))
@@ -161,6 +166,21 @@ def initialize_lstm(rng: np.random.Generator, inputs: int, hidden: int) -> dict[
     return {"W": glorot_uniform(rng, (inputs + hidden, 4 * hidden)), "b": bias}
 
 
+def _check_cell(theta: Any, x: Any, state: Any) -> None:
+    _check_parameters(theta, "W", "b")
+    inputs, hidden = np.shape(theta["W"])[0], np.shape(theta["b"])[-1] // 4
+    check_numbers("x", x, f"of shape (rows, {inputs - hidden})", axes=2, last=inputs - hidden)
+    try:
+        h, c = state
+    except (TypeError, ValueError):
+        raise wanted("state", state, "a pair (h, c)", TypeError) from None
+    for part in (h, c):
+        check_numbers("state", part, f"(h, c), both of shape (rows, {hidden})", axes=2, last=hidden)
+        if len(part) != len(x):
+            raise ValueError(f"state has {len(part)} rows for the {len(x)} of x={shown(x)}")
+
+
+@explained_by(_check_cell)
 def lstm_cell(theta: Any, x: Any, state: tuple[Any, Any]) -> tuple[Any, Any]:
     r"""One step of an LSTM for a batch of rows: the new state (h, c).
 
@@ -174,48 +194,51 @@ def lstm_cell(theta: Any, x: Any, state: tuple[Any, Any]) -> tuple[Any, Any]:
     >>> h.shape
     (5, 20)
     """
-    _check_parameters(theta, "W", "b")
-    inputs, hidden = np.shape(theta["W"])[0], np.shape(theta["b"])[-1] // 4
-    check_numbers("x", x, f"of shape (rows, {inputs - hidden})", axes=2, last=inputs - hidden)
-    try:
-        h, c = state
-    except (TypeError, ValueError):
-        raise wanted("state", state, "a pair (h, c)", TypeError) from None
-    for part in (h, c):
-        check_numbers("state", part, f"(h, c), both of shape (rows, {hidden})", axes=2, last=hidden)
-        if len(part) != len(x):
-            raise ValueError(f"state has {len(part)} rows for the {len(x)} of x={shown(x)}")
+    h, c = state
     i, f, o, g = np.split(np.concatenate([x, h], axis=1) @ theta["W"] + theta["b"], 4, axis=1)
     c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
     return sigmoid(o) * np.tanh(c), c
 
 
 # ## Losses
+def _check_two(prediction: Any, y: Any) -> None:
+    check_numbers("prediction", prediction, "to be compared with y")
+    check_numbers("y", y, "to compare with")
+
+
+@explained_by(_check_two)
 def mean_squared_error(prediction: Any, y: Any) -> Any:
     """The mean over all elements of (prediction - y)^2, where one of the two may be repeated to the shape of the other.
 
     >>> mean_squared_error(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     np.float64(2.0)
     """
-    check_numbers("prediction", prediction, "to be compared with y")
-    check_numbers("y", y, "to compare with")
     shapes = np.shape(prediction), np.shape(y)
     if shapes[0] != shapes[1] and repeated_axes(*shapes) is None and repeated_axes(*shapes[::-1]) is None:  # (n, 1) and (n,) make (n, n)
         raise ValueError(f"prediction={shown(prediction)} and y={shown(y)}: arrays of one shape are wanted")
     return np.mean((prediction - y) ** 2)
 
 
+def _check_labels(logits: Any, labels: Any) -> None:
+    """An integer for each row, the number of a class where that can be known."""
+    check_numbers("logits", logits, "of shape (rows, classes)", axes=2)
+    check_numbers("labels", labels, "an integer for each row")
+    kind, shape, classes = getattr(labels, "dtype", np.dtype(float)).kind, np.shape(labels), np.shape(logits)[-1]
+    if kind not in "iu" or shape != np.shape(logits)[:-1]:
+        raise ValueError(f"labels={shown(labels)}: an array with an integer for each row of logits={shown(logits)} is wanted")
+    if isinstance(labels, np.ndarray) and not 0 <= labels.min(initial=0) <= labels.max(initial=0) < classes:
+        raise ValueError(f"labels={shown(labels)}: from 0 to {classes - 1} are wanted, and there are {labels.min()} and {labels.max()}")
+
+
+@explained_by(_check_labels)
 def cross_entropy(logits: Any, labels: Any) -> Any:
     r"""The mean over the rows of $-\log \mathrm{softmax}(\text{logits})_{\text{label}}$, for integer labels (rows,).
 
     >>> round(float(cross_entropy(np.zeros((4, 2)), np.array([0, 1, 1, 0]))), 6)
     0.693147
     """
-    labels = _checked_labels(logits, labels)
-    if np.ndim(logits) != 2:
-        raise wanted("logits", logits, "an array of numbers, of shape (rows, classes)")
-    if isinstance(labels, np.ndarray) and labels.size and not 0 <= labels.min() <= labels.max() < np.shape(logits)[1]:
-        raise wanted("labels", labels, f"from 0 to {np.shape(logits)[1] - 1}, but there are {labels.min()} and {labels.max()}")
+    if labels.shape != np.shape(logits)[:1] or (type(labels) is np.ndarray and labels.min(initial=0) < 0):
+        raise ValueError(f"labels={shown(labels)}: the number of a class for each row of logits={shown(logits)} is wanted")
     return -np.mean(np.take_along_axis(log_softmax(logits), labels[:, None], 1))
 
 
@@ -225,15 +248,5 @@ def accuracy(logits: Any, labels: Any) -> Any:
     >>> accuracy(np.array([[2.0, 1.0], [0.0, 1.0]]), np.array([0, 0]))
     np.float64(0.5)
     """
-    labels = _checked_labels(logits, labels)
+    _check_labels(logits, labels)
     return np.mean(np.argmax(logits, axis=-1) == labels)
-
-
-def _checked_labels(logits: Any, labels: Any) -> Any:
-    """The labels in an array, one integer for each row of the logits."""
-    check_numbers("logits", logits, "of shape (rows, classes)", axes=2)
-    check_numbers("labels", labels, "an integer for each row")
-    labels = labels if isinstance(labels, Tensor) else np.asarray(labels)
-    if labels.dtype.kind not in "iu" or labels.shape != np.shape(logits)[:-1]:
-        raise ValueError(f"labels={shown(labels)}: an integer for each row of logits={shown(logits)} is wanted")
-    return labels

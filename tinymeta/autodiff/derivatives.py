@@ -97,7 +97,9 @@ def _name(f: Callable[..., Any], args: Sequence[Any], i: int, k: int) -> str:
 
 
 def _check(f: Any, argnums: Any = 0, has_aux: Any = False) -> None:
-    """What makes a derivative."""
+    """What makes a derivative; which is made again and again, so what is usual is asked first."""
+    if callable(f) and type(argnums) is int and type(has_aux) is bool:
+        return
     check_function("f", f, "the function to differentiate")
     check_flag("has_aux", has_aux)
     numbers = argnums if isinstance(argnums, (list, tuple, range)) else [argnums]

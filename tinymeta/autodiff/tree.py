@@ -243,7 +243,7 @@ def ravel(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
     leaves, structure = flatten(tree)
     dtypes = [x.dtype if isinstance(x, Tensor) else np.asarray(x).dtype for x in leaves]
     for i, dtype in enumerate(dtypes):
-        if dtype.kind not in "biufc" or isinstance(leaves[i], np.ma.MaskedArray):
+        if dtype.kind not in "biufc" or (type(leaves[i]) is not np.ndarray and isinstance(leaves[i], np.ma.MaskedArray)):
             raise TypeError(f"{names(tree, 'tree')[i]} is {shown(leaves[i])}, which has no place in a vector of numbers")
     shapes = [np.shape(x) for x in leaves]
     parts = [np.reshape(x, (-1,)) for x in leaves]
