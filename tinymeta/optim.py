@@ -34,17 +34,23 @@ class Optimizer(NamedTuple):
 
 
 def _check(alpha: Any, epsilon: Any = 0.0, **kept: Any) -> None:
-    """The learning rate; epsilon; and the numbers below 1 that say how much of the past is kept. All may be Tensors; the values of a rate
-    that is an array, and may have been learned, are not looked at."""
-    leaf = tree.children(alpha) is None
-    for name, rate in [("alpha", alpha)] if leaf else zip(tree.names(alpha, "alpha"), tree.flatten(alpha)[0], strict=True):
-        if isinstance(rate, (Tensor, np.ndarray)):
-            check_numbers(name, rate, "or one number")
-        else:
-            check_number(name, rate, least=0)
+    """The learning rate; epsilon; and the numbers below 1 that say how much of the past is kept. All may be Tensors."""
+    if type(alpha) is not Tensor:
+        _check_rate("alpha", alpha)
     for name, x in [("epsilon", epsilon), *kept.items()]:
-        if not (isinstance(x, Tensor) and x.ndim == 0):
+        if type(x) is not Tensor or x.ndim:
             check_number(name, x, least=0, below=1 if name in kept else 1e150)  # the square of epsilon must be finite
+
+
+def _check_rate(name: str, rate: Any) -> None:
+    """A number, 0 or more; or containers of rates. What NumPy computed, or a Tensor, may have been learned: any values will do."""
+    if tree.children(rate) is not None:
+        for part, leaf in zip(tree.names(rate, name), tree.flatten(rate)[0], strict=True):
+            _check_rate(part, leaf)
+    elif isinstance(rate, (Tensor, np.ndarray, np.generic)):
+        check_numbers(name, rate, "or one number")
+    else:
+        check_number(name, rate, least=0)
 
 
 def _zeros(theta: Any) -> Any:

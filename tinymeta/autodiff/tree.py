@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arguments import shown, wanted
+from ..arguments import check_type, shown, wanted
 from .tensor import Tensor
 
 
@@ -81,7 +81,14 @@ def unflatten(structure: Structure, leaves: Iterable[Any]) -> Any:
     >>> unflatten(structure, ["first", "second"])
     {'W': 'first', 'b': ('second', None)}
     """
-    return _unflatten(structure, iter(leaves))
+    try:
+        return _unflatten(structure, iter(leaves))
+    except (StopIteration, TypeError, ValueError) as error:
+        check_type("structure", structure, Structure, "the structure that tree.flatten finds")
+        check_type("leaves", leaves, Iterable, "the leaves, one after the other")
+        if not isinstance(error, StopIteration):
+            raise
+        raise ValueError(f"leaves={shown(leaves)}: there are fewer than in the structure, {structure!r}") from None
 
 
 def _unflatten(structure: Structure, leaves: Iterator[Any]) -> Any:
@@ -253,8 +260,9 @@ def ravel(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
 
 def _unravel(structure: Structure, shapes: list[tuple[int, ...]], dtypes: list[np.dtype], vector: Any) -> Any:
     sizes = [math.prod(shape) for shape in shapes]
-    if np.shape(vector) != (sum(sizes),):
-        raise ValueError(f"unravel expects a vector of shape ({sum(sizes)},), got shape {np.shape(vector)}")
+    if getattr(vector, "shape", None) != (sum(sizes),):
+        given = f"shape {vector.shape}" if hasattr(vector, "shape") else f"vector={shown(vector)}"
+        raise ValueError(f"unravel expects a vector of shape ({sum(sizes)},), got {given}")
     ends = np.cumsum(sizes, dtype=int)
     parts = (vector[end - size : end] for end, size in zip(ends, sizes, strict=True))
     return unflatten(structure, [np.reshape(part, shape).astype(dtype if vector.dtype.kind != "c" else vector.dtype)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arguments import check_count, check_generator, check_type
+from ..arguments import check_count, check_generator, check_type, wanted
 
 
 class Data(NamedTuple):
@@ -51,11 +51,14 @@ class Characters(NamedTuple):
 
     def of(self, alphabets: Iterable[str]) -> Characters:
         """The classes of these alphabets. Raises ValueError if there are none of one of them."""
-        wanted = set(alphabets)
-        if missing := wanted.difference(self.alphabets):
+        names: list[Any] = [None] if isinstance(alphabets, str) or not isinstance(alphabets, Iterable) else list(alphabets)
+        if not all(isinstance(name, str) for name in names):
+            raise wanted("alphabets", alphabets, "a list of names, such as ['Greek', 'Latin']", TypeError)
+        chosen = set(names)
+        if missing := chosen.difference(self.alphabets):
             raise ValueError(f"there is no {' or '.join(sorted(missing))}: the alphabets are {', '.join(self.alphabets)}")
-        chosen = [i for i, name in enumerate(self.names) if _alphabet(name) in wanted]
-        return Characters(self.images[chosen], [self.names[i] for i in chosen])
+        places = [i for i, name in enumerate(self.names) if _alphabet(name) in chosen]
+        return Characters(self.images[places], [self.names[i] for i in places])
 
     def rotated(self) -> Characters:
         """Four times as many classes: these, and all of them turned by 90, 180 and 270 degrees (Santoro et al. 2016).
