@@ -32,13 +32,18 @@ from tinymeta import autodiff, baselines, evolution, implicit, learned_optimizer
 from tinymeta.arguments import shown
 from tinymeta.tasks import characters, few_shot, hyperparameters, omniglot, quadratics, sinusoids
 
+
+class Empty:
+    """A class that takes no arguments, and whose name Python tells."""
+
+
 BAD: dict[str, Any] = {
     "None": None, "text": "abc", "bytes": b"abc", "an empty dict": {}, "an empty list": [], "a list of text": ["a", "b"], "a set": {1.0},
     "ragged": [[1.0], [1.0, 2.0]], "objects": np.array([object(), None]), "text in an array": np.array(["a"]),
     "dates": np.array(["2020"], "M8[Y]"),
     "no elements": np.zeros(0), "an axis of 0": np.zeros((0, 3)), "other axes": np.zeros((7, 5, 3, 2)), "integers": np.arange(6),
     "NaN": np.nan, "infinity": np.inf, "an array of NaN": np.full(6, np.nan), "huge": 1e300, "a huge integer": 10**30, "zero": 0, "-1": -1,
-    "-0.5": -0.5, "0.5": 0.5, "1.5": 1.5, "complex": 1j, "True": True, "a function": len, "a class": dict, "a module": np,
+    "-0.5": -0.5, "0.5": 0.5, "1.5": 1.5, "complex": 1j, "True": True, "a function": len, "a class": Empty, "a module": np,
     "a Tensor": tm.tensor(np.ones((2, 5))), "a masked array": np.ma.masked_array([1.0, 2.0], [True, False]), "a generator": (x for x in ()),
 }  # fmt: skip
 OWN = (TypeError, ValueError, FloatingPointError, np.linalg.LinAlgError, OSError)  # CheckpointError is a ValueError
@@ -96,7 +101,7 @@ class Call(NamedTuple):
     arguments: dict[str, Any]
 
 
-ALSO_CALLED = {"primals": "x", "arguments": "x", "alpha": "learning rate", "lr": "learning rate", "rates": "PerStep"}
+ALSO_CALLED = {"primals": "x", "arguments": "x", "alpha": "learning rate", "lr": "learning rate", "rates": "PerStep|learning rate"}
 """What a message may call an argument besides its name."""
 
 
