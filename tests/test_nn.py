@@ -170,3 +170,26 @@ def test_the_derivative_of_batch_norm():
     generator = np.random.default_rng(0)
     theta = {"scale": generator.standard_normal(2), "shift": generator.standard_normal(2)}
     assert tm.check_grad(nn.batch_norm, theta, generator.standard_normal((4, 2)))
+
+
+def test_losses_refuse_what_would_be_repeated_or_taken_for_another_class():
+    column, row = np.ones((3, 1)), np.ones(3)  # whose difference is of shape (3, 3)
+    with pytest.raises(ValueError, match=r"prediction=float64\[3, 1\] and y=float64\[3\]: arrays of one shape"):
+        nn.mean_squared_error(column, row)
+    assert nn.mean_squared_error(column, 0.0) == nn.mean_squared_error(0.0, column) == 1.0
+    for labels in ([0, -1], [0, 2]):
+        with pytest.raises(ValueError, match=r"labels=.*: from 0 to 1 are wanted"):
+            nn.cross_entropy(np.zeros((2, 2)), np.array(labels))
+    for loss in (nn.cross_entropy, nn.accuracy):
+        with pytest.raises(ValueError, match=r"labels=int64\[1\]: an array with an integer for each row of logits=float64\[2, 2\]"):
+            loss(np.zeros((2, 2)), np.array([0]))
+
+
+def test_a_network_says_what_does_not_fit_and_passes_on_what_the_activation_raises():
+    theta = nn.initialize_mlp(np.random.default_rng(0), (3, 4, 2))
+    with pytest.raises(ValueError, match=r"x=float64\[5, 4\]: an array of numbers, of shape \(points, 3\), for theta's first layer"):
+        nn.mlp(theta, np.ones((5, 4)))
+    with pytest.raises(TypeError, match="number 1 a dict with W, b"):
+        nn.mlp([theta[0], {"W": np.ones((4, 2))}], np.ones((5, 3)))
+    with pytest.raises(ZeroDivisionError):
+        nn.mlp(theta, np.ones((5, 3)), lambda x: x * (1 // 0))

@@ -168,3 +168,34 @@ def test_adam_traced():
     assert program(theta, 3 * theta, state)[0].tolist() == optimizer.update(theta, 3 * theta, state)[0].tolist()
     with pytest.raises(TypeError, match="static argument"):
         program(theta, theta, state | {"t": 1})
+
+
+def test_rates_that_were_learned_may_be_negative():
+    for alpha in (np.float64(-0.1), np.array(-0.1), tm.tensor(-0.1), {"a": np.array([-0.1, 0.1])}):
+        optim.adam(alpha)
+
+
+@pytest.mark.parametrize("alpha", [
+    np.nan, -0.1, np.inf, True, "0.1", np.str_("0.1"), {"a": [0.1, -0.1]}, np.array(["0.1"]), np.ma.masked_array([0.1])
+])  # fmt: skip
+def test_rates_that_are_none(alpha):
+    for kind in KINDS.values():
+        with pytest.raises((ValueError, TypeError), match=r"alpha(\['a'\]\[1\])?=.*number"):
+            kind(alpha)
+
+
+@pytest.mark.parametrize("name, x", [
+    ("mu", 1.0), ("rho", -0.1), ("beta_1", 1), ("beta_2", np.nan), ("epsilon", -1e-8), ("epsilon", 1e300), ("mu", np.ones(2))
+])  # fmt: skip
+def test_other_numbers_that_make_no_sense(name, x):
+    kind = {"mu": optim.momentum, "rho": optim.rmsprop}.get(name, optim.adam)
+    with pytest.raises(ValueError, match=f"{name}=.*number, 0 or more"):
+        kind(0.1, **{name: x})
+    value = tm.grad(lambda x: np.sum(two_steps(kind(0.1, **{name: x}), 1.0, 2.0, 3.0)[1]))(0.5)  # it may be learned
+    assert np.isfinite(value)
+
+
+def test_a_step_without_a_rate():
+    for rates in (0.1, [0.1], {"a": 0.1}, None):
+        with pytest.raises(ValueError, match=r"PerStep\(rates=.*\) has no learning rate for step 1"):
+            optim.rate_at(optim.PerStep(rates), 1)

@@ -55,7 +55,7 @@ def test_the_same_seed_gives_the_same_waves_as_ever():
 
 
 def test_a_variant_that_is_none():
-    with pytest.raises(ValueError, match="variant='maml': choose 'finn', 'reptile', 'meta-sgd'"):
+    with pytest.raises(ValueError, match="variant='maml': choose one of 'finn', 'reptile', 'meta-sgd'"):
         sinusoids.draw(np.random.default_rng(0), 1, variant="maml")
 
 

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .autodiff import tree
+from .arguments import check_number, check_numbers, shown
+from .autodiff import Tensor, tree
 from .autodiff.reverse import repeated_axes
 
 Rate = Any  # a number, or a container shaped like theta of numbers or arrays
@@ -30,6 +31,26 @@ class Optimizer(NamedTuple):
 
     init: Callable[[Any], Any]
     update: Callable[[Any, Any, Any], tuple[Any, Any]]
+
+
+def _check(alpha: Any, epsilon: Any = 0.0, **kept: Any) -> None:
+    """The learning rate; epsilon; and the numbers below 1 that say how much of the past is kept. All may be Tensors."""
+    if type(alpha) is not Tensor:
+        _check_rate("alpha", alpha)
+    for name, x in [("epsilon", epsilon), *kept.items()]:
+        if type(x) is not Tensor or x.ndim:
+            check_number(name, x, least=0, below=1 if name in kept else 1e150)  # the square of epsilon must be finite
+
+
+def _check_rate(name: str, rate: Any) -> None:
+    """A number, 0 or more; or containers of rates. What NumPy computed, or a Tensor, may have been learned: any values will do."""
+    if tree.children(rate) is not None:
+        for part, leaf in zip(tree.names(rate, name), tree.flatten(rate)[0], strict=True):
+            _check_rate(part, leaf)
+    elif isinstance(rate, (Tensor, np.ndarray, np.generic)):
+        check_numbers(name, rate, "or one number")
+    else:
+        check_number(name, rate, least=0)
 
 
 def _zeros(theta: Any) -> Any:
@@ -73,7 +94,10 @@ def rate_at(alpha: Any, t: int) -> Rate:
     >>> rate_at(PerStep([0.1, 0.2]), 1), rate_at(0.3, 1)
     (0.2, 0.3)
     """
-    return alpha.rates[t] if isinstance(alpha, PerStep) else alpha
+    try:
+        return alpha.rates[t] if isinstance(alpha, PerStep) else alpha
+    except (TypeError, IndexError, KeyError):
+        raise ValueError(f"PerStep(rates={shown(alpha.rates)}) has no learning rate for step {t}: give a sequence, one for each") from None
 
 
 def floats_of(state: Any) -> Any:
@@ -93,6 +117,8 @@ def sgd(alpha: Rate) -> Optimizer:
     array([0.8])
     """
 
+    _check(alpha)
+
     def update(theta: Any, g: Any, state: None) -> tuple[Any, None]:
         return tree.map(lambda theta, alpha, g: theta - alpha * g, theta, rates(alpha, theta), g), None
 
@@ -106,6 +132,8 @@ def momentum(alpha: Rate, mu: float = 0.9) -> Optimizer:
     >>> optimizer.update(np.array([1.0]), np.array([2.0]), optimizer.init(np.array([1.0])))[0]
     array([0.8])
     """
+
+    _check(alpha, mu=mu)
 
     def update(theta: Any, g: Any, v: Any) -> tuple[Any, Any]:
         v = tree.map(lambda v, g: mu * v + g, v, g)
@@ -122,6 +150,8 @@ def rmsprop(alpha: Rate, rho: float = 0.9, epsilon: float = 1e-8) -> Optimizer:
     >>> optimizer.update(np.array([1.0]), np.array([2.0]), optimizer.init(np.array([1.0])))[0]
     array([0.9])
     """
+
+    _check(alpha, epsilon, rho=rho)
 
     def update(theta: Any, g: Any, v: Any) -> tuple[Any, Any]:
         v = tree.map(lambda v, g: rho * v + (1 - rho) * g**2, v, g)
@@ -145,6 +175,8 @@ def adam(alpha: Rate = 1e-3, beta_1: float = 0.9, beta_2: float = 0.999, epsilon
     >>> theta
     array([0.9])
     """
+
+    _check(alpha, epsilon, beta_1=beta_1, beta_2=beta_2)
 
     def init(theta: Any) -> Any:
         return {"m": _zeros(theta), "v": _zeros(theta), "t": 0}

@@ -314,8 +314,8 @@ def test_vmap_is_one_node_and_so_is_its_derivative():
         (lambda: tm.vmap(np.add)(np.ones(3), np.ones(4)), r"one common length.*\(3,\), \(4,\)"),
         (lambda: tm.vmap(np.add, None)(np.ones(3), np.ones(3)), "one common length"),
         (lambda: tm.vmap(np.sin)(np.ones((0, 2))), "at least 1"),
-        (lambda: tm.vmap(np.sin)(3.0), r"can't slice axis 0 of an argument of shape \(\)"),
-        (lambda: tm.vmap(np.sin, 2)(MATRIX), r"can't slice axis 2 of an argument of shape \(4, 3\)"),
+        (lambda: tm.vmap(np.sin)(3.0), r"can't slice axis 0 of .*=3\.0"),
+        (lambda: tm.vmap(np.sin, 2)(MATRIX), r"can't slice axis 2 of .*=float64\[4, 3\]"),
         (lambda: tm.vmap(np.add, (0,))(MATRIX, MATRIX), "in_axes.*doesn't match"),
         (lambda: tm.vmap(lambda d: d["a"], ({"b": 0},))({"a": MATRIX}), "in_axes.*doesn't match"),
         (lambda: tm.vmap(lambda x: x[: int(x[0].item())])(np.array([[1.0, 2.0], [2.0, 3.0]])), "different shapes"),
@@ -323,6 +323,8 @@ def test_vmap_is_one_node_and_so_is_its_derivative():
         (lambda: tm.vmap(lambda x: {"a": x, "b": -x} if x > 0 else {"b": -x, "a": x})(VECTOR), "built differently"),
         (lambda: tm.vmap(lambda x: (x, x), out_axes=(0,))(VECTOR), "out_axes.*doesn't match"),
         (lambda: tm.vmap(lambda x: x, out_axes=None)(VECTOR), "out_axes"),
+        (lambda: tm.vmap(lambda x: x, out_axes=1)(VECTOR), r"out_axes=1.*shape \(3,\)"),
+        (lambda: tm.vmap(np.sin, in_axes=True), "in_axes=True: the number of an axis"),
     ],
 )
 def test_vmap_says_what_is_wrong(call, message):
@@ -400,7 +402,7 @@ def test_custom_forward_gets_arrays_and_plain_calls_give_arrays():
 
     power = tm.custom_vjp(forward, lambda y_bar, y, x, n: (y_bar * n * x ** (n - 1), None))
     np.testing.assert_array_equal(tm.grad(lambda x: np.sum(power(x, 3)))(VECTOR), 3 * VECTOR**2)
-    assert type(tm.custom_vjp(np.sin, None)(VECTOR)) is np.ndarray
+    assert type(tm.custom_vjp(np.sin, lambda y_bar, y, x: (y_bar * np.cos(x),))(VECTOR)) is np.ndarray
 
 
 def test_custom_operations_take_and_return_containers():
@@ -467,7 +469,7 @@ def test_a_failing_forward_says_what_it_was_given():
         return theta["W"] @ x
 
     with pytest.raises(ValueError, match=r"product\(float64\[4, 3\], float64\[2\], structure=\(\{'W': \*\}, \*\)\)"):
-        tm.custom_vjp(product, None)({"W": tm.tensor(MATRIX)}, np.ones(2))
+        tm.custom_vjp(product, lambda y_bar, y, theta, x: (None, None))({"W": tm.tensor(MATRIX)}, np.ones(2))
 
 
 def test_a_custom_forward_that_captures_a_tensor_is_refused():

@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..arguments import check_function, shown, wanted
 from . import tree
 from .reverse import sweep
 from .tensor import BEFORE_ALL, NotAnalytic, Operation, Tensor, data_of, is_tracing, now, operation, own, tensor
@@ -205,6 +206,8 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     array(0.)
     """
 
+    check_function("f", f, "the function to run again")
+
     @functools.wraps(f)
     def checkpointed(*args: Any, **kwargs: Any) -> Any:
         leaves, structure = tree.flatten((args, kwargs))
@@ -251,17 +254,22 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     array([3., 4.])
     """
 
+    check_function("f", f, "a function of one example")
+    for name, axes in {"in_axes": in_axes, "out_axes": out_axes}.items():
+        if not all(isinstance(axis, int) and not isinstance(axis, bool) for axis in tree.flatten(axes)[0]):
+            raise wanted(name, axes, "the number of an axis, or None, or containers of these", TypeError)
+
     @functools.wraps(f)
     def mapped(*args: Any) -> Any:
         leaves, structure = tree.flatten(args)
         axes = tree.spread(in_axes, args, "in_axes")
         places = [i for i, axis in enumerate(axes) if axis is not None]
         kept = _remember(leaves)
-        rows = [_to_front(kept[i], axes[i]) for i in places]
+        rows = [_to_front(kept[i], axes[i], functools.partial(tree.leaf_name, f, args, i)) for i in places]
         lengths = {len(x) for x in rows}
         if len(lengths) != 1 or not lengths.pop():
-            raise ValueError(f"vmap needs one common length, at least 1, of the mapped axes; got shapes "
-                             f"{[np.shape(leaves[i]) for i in places]} for in_axes={in_axes!r}")  # fmt: skip
+            given = f"{[np.shape(leaves[i]) for i in places]} in {', '.join(tree.parameter_names(f, len(args)))} for in_axes={in_axes!r}"
+            raise ValueError(f"vmap needs one common length, at least 1, of the mapped axes; got shapes {given}")
 
         def one(*slices: Any) -> Any:
             given = dict(zip(places, slices, strict=True))
@@ -270,17 +278,19 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         result = block(one, len(rows[0]), rows)
         outputs, structure_out = tree.flatten(result)
         places_out = tree.spread(out_axes, result, "out_axes")
-        if None in places_out:
-            raise ValueError(f"out_axes={out_axes!r}: every result is stacked, so each needs the number of its new axis")
+        for y, axis in zip(outputs, places_out, strict=True):
+            if axis is None or not -np.ndim(y) <= axis < np.ndim(y):
+                raise ValueError(f"out_axes={out_axes!r}: every result is stacked, so each needs the number of its new axis; "
+                                 f"one has the shape {np.shape(y)} with the new axis first")  # fmt: skip
         return tree.unflatten(structure_out, [y if axis == 0 else np.moveaxis(y, 0, axis)
                                               for y, axis in zip(outputs, places_out, strict=True)])  # fmt: skip
 
     return mapped
 
 
-def _to_front(x: Any, axis: int) -> Any:
-    if not -np.ndim(x) <= axis < np.ndim(x):
-        raise ValueError(f"vmap can't slice axis {axis} of an argument of shape {np.shape(x)}; None in in_axes shares it")
+def _to_front(x: Any, axis: int, name: Callable[[], str]) -> Any:
+    if type(x) not in (np.ndarray, Tensor) or not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"vmap can't slice axis {axis} of {name()}={shown(x)}; None in in_axes shares it")
     return x if axis == 0 else np.moveaxis(x, axis, 0)
 
 
@@ -358,6 +368,8 @@ def custom_vjp(forward: Callable[..., Any], rule: Callable[..., Any]) -> Callabl
     (array(12.), array(12.))
     """
 
+    check_function("forward", forward, "a function of arrays")
+    check_function("rule", rule, "a function of the value's cotangent, the value, and the arguments")
     made = Custom(forward, rule)
 
     @functools.wraps(forward)

@@ -40,6 +40,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..arguments import check_choice, check_count, check_function, shown
 from . import tree
 from .derivatives import grad
 from .tensor import NotAnalytic, Tensor, data_of, operation, tensor
@@ -242,10 +243,9 @@ def check_grad(f: Callable[..., Any], *args: Any, order: int = 2, method: str = 
     >>> check.ok, check.method, check.max_error < 1e-12
     (True, 'complex', True)
     """
-    if method not in ("auto", *APPROXIMATION):
-        raise ValueError(f"method={method!r}: choose 'auto', 'complex' or 'differences'")
-    if order < 1:
-        raise ValueError(f"order={order}: the lowest order is 1, the gradient")
+    check_function("f", f, "the function to check")
+    check_choice("method", method, ["auto", *APPROXIMATION])
+    check_count("order", order, 1, of="where 1 is the gradient")
     rng = np.random.default_rng(0)
     with np.errstate(all="ignore"):
         scalar, x, names, leaf = _as_scalar(f, args)
@@ -273,10 +273,13 @@ def _as_scalar(f: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Callable[[
     """s_1 as a function of one vector, the vector, how to write each of its elements, and the leaf that it comes from."""
     leaves, structure = tree.flatten([data_of(x) if type(x) is Tensor else x for x in args])
     leaves = [data_of(x) for x in leaves]
+    if any(isinstance(x, np.ma.MaskedArray) for x in leaves):
+        raise TypeError(f"check_grad can't keep the mask of an array: {', '.join(map(shown, leaves))}")
     places = [i for i, x in enumerate(leaves) if type(x) is float or getattr(x, "dtype", np.dtype(int)).kind == "f"]
     vector, unravel = tree.ravel([np.asarray(leaves[i], float) for i in places])
     if not vector.size:
-        raise TypeError("check_grad has nothing to differentiate: no argument holds floats")
+        given = ", ".join(f"{name}={shown(x)}" for name, x in zip(tree.parameter_names(f, len(args)), args, strict=True))
+        raise TypeError(f"check_grad has nothing to differentiate: no argument holds floats, got {given or 'none'}")
     roots = [name for names in tree.argument_names(f, args) for name in names]
     names = [roots[i] + (f"[{', '.join(map(str, index))}]" if index else "") for i in places for index in np.ndindex(np.shape(leaves[i]))]
 

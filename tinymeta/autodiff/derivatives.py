@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import check_flag, check_function, check_type, shown, wanted
 from . import tree
 from .blocks import vmap
 from .operations.elementwise import identity
@@ -95,6 +96,21 @@ def _name(f: Callable[..., Any], args: Sequence[Any], i: int, k: int) -> str:
     return tree.argument_names(f, args)[i][k]
 
 
+def _check(f: Any, argnums: Any = 0, has_aux: Any = False) -> None:
+    """What makes a derivative; which is made again and again, so what is usual is asked first."""
+    if callable(f) and type(argnums) is int and type(has_aux) is bool:
+        return
+    check_function("f", f, "the function to differentiate")
+    check_flag("has_aux", has_aux)
+    numbers = argnums if isinstance(argnums, (list, tuple, range)) else [argnums]
+    if not all(isinstance(i, int) and not isinstance(i, bool) for i in numbers):
+        raise wanted("argnums", argnums, "the number of a positional argument, or a sequence of such numbers", TypeError)
+
+
+def _check_arguments(name: str, xs: Any) -> None:
+    check_type(name, xs, (list, tuple), "a sequence, of one for each argument of f: write (x,) for one")
+
+
 def _zeros(x: Tensor) -> np.ndarray:
     return np.zeros(x.shape, x.dtype)
 
@@ -135,14 +151,13 @@ def gradients(output: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
     >>> dy.value, ddy.value
     (array(27.), array(18.))
     """
-    if type(inputs) is Tensor:
-        raise TypeError("gradients takes a sequence of inputs: write tm.gradients(output, [x])")
+    check_type("inputs", inputs, (list, tuple), "a sequence of Tensors: write tm.gradients(output, [x]) for one")
     for i, x in enumerate(inputs):
         if type(x) is not Tensor or x.dtype.kind not in "fc":
             raise TypeError(f"gradients: inputs[{i}] must be a Tensor of floats, got {describe(data_of(x))}")
-    _check_scalar(output)
     if type(output) is not Tensor:
-        raise TypeError(f"gradients: the output must be a Tensor, got {type(output).__name__}; build it from tm.tensor(...) leaves")
+        raise TypeError(f"gradients: the output must be a Tensor, got {shown(output)}; build it from tm.tensor(...) leaves")
+    _check_scalar(output)
     found = sweep([output], [_one(output)], inputs)
     return [tensor(_zeros(x)) if bar is None else bar if type(bar) is Tensor else tensor(bar) for x, bar in zip(inputs, found, strict=True)]
 
@@ -168,6 +183,8 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_
     >>> tm.value_and_grad(lambda x: x**2)(3.0)
     (array(9.), array(6.))
     """
+
+    _check(f, argnums, has_aux)
 
     @functools.wraps(f)
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
@@ -242,6 +259,7 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tupl
     >>> y, pullback(1.0)
     (array(6.), (array(3.), array(2.)))
     """
+    _check(f)
     run = _Run(f, primals, range(len(primals)), {})
 
     def pullback(cotangent: Any) -> tuple[Any, ...]:
@@ -261,6 +279,8 @@ def _as_cotangent(bar: Any, y: Any) -> Any:
     if type(y) is not Tensor or type(bar) is Tensor:
         return bar
     bar = np.asarray(bar)
+    if bar.dtype.kind not in "biufc":
+        raise TypeError(f"a cotangent or a tangent holds numbers, got {shown(bar)}")
     return bar if bar.dtype.kind == "c" else bar.astype(y.dtype)
 
 
@@ -283,12 +303,15 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     >>> tm.jvp(np.sin, (0.0,), (2.0,))
     (array(0.), array(2.))
     """
+    _check(f)
+    _check_arguments("primals", primals)
+    _check_arguments("tangents", tangents)
     run = _Run(f, primals, range(len(primals)), {})
     everything = [x for leaves in run.leaves for x in leaves]
     v = tree.leaves_like(tree.flatten(tuple(primals))[1], tuple(tangents), "tangents")
     for x, part in zip(everything, v, strict=True):
         if np.shape(part) != x.shape:
-            raise ValueError(f"a tangent must have the shape of its primal, {x.shape}, got {np.shape(part)}")
+            raise ValueError(f"tangents must have the shapes of their primals, {x.shape}, got {np.shape(part)}")
     nodes = [y for y in run.nodes if y.dtype.kind in "fc"]
     # $J^\top u$ is linear in $u$, so zeros will do; being Tensors, they make nodes in the sweep even when it isn't recorded.
     u = [tensor(_zeros(y)) for y in nodes]
@@ -321,18 +344,18 @@ def hvp(f: Callable[..., Any], x: Any, v: Any) -> Any:
     """
 
     def slope(x: Any) -> Any:
-        return inner_product(grad(f)(x), v)
+        return inner_product(grad(f)(x), v, "v, which must be built like x,")
 
     return grad(slope)(x)
 
 
-def inner_product(a: Any, b: Any) -> Any:
-    """The sum over all leaves of the products of their elements."""
+def inner_product(a: Any, b: Any, name: str = "the second factor") -> Any:
+    """The sum over all leaves of the products of their elements; `name` is what an error calls b."""
     leaves, structure = tree.flatten(a)
-    others = tree.leaves_like(structure, b, "the second factor")
+    others = tree.leaves_like(structure, b, name)
     for x, y in zip(leaves, others, strict=True):
         if np.shape(x) != np.shape(y):
-            raise ValueError(f"an inner product needs equal shapes, got {np.shape(x)} and {np.shape(y)}")
+            raise ValueError(f"an inner product needs equal shapes, got {np.shape(x)} and, for {name}, {np.shape(y)}")
     return sum((np.sum(x * y) for x, y in zip(leaves, others, strict=True)), start=0.0)
 
 
@@ -359,6 +382,8 @@ def jacobian(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callabl
     array([[2., 0.],
            [0., 4.]])
     """
+
+    _check(f, argnums)
 
     @functools.wraps(f)
     def jacobian_of_f(*args: Any, **kwargs: Any) -> Any:

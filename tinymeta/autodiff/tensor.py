@@ -36,6 +36,8 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import shown, wanted
+
 now: Callable[[], int] = itertools.count().__next__
 """The time. Each call is a tick: the number is larger than every earlier index and smaller than every later one."""
 
@@ -212,9 +214,12 @@ def own(x: Any) -> Any:
         return x
     if isinstance(x, (list, tuple)) and any(isinstance(part, Tensor) for part in x):
         raise TypeError("a list of Tensors isn't an array: join them with np.stack or np.concatenate")
-    array = np.array(x)
-    if array.dtype.kind not in "biufc":
-        raise TypeError(f"{describe(x)} isn't numeric: a Tensor holds numbers (float, complex, integer, bool)")
+    try:
+        array = np.array(x)
+    except ValueError:  # lists of different lengths
+        array = np.array(None)
+    if array.dtype.kind not in "biufc" or (type(x) is not np.ndarray and isinstance(x, np.ma.MaskedArray)):
+        raise TypeError(f"{shown(x)} isn't numeric: a Tensor holds numbers (float, complex, integer, bool), and no masks")
     array.flags.writeable = False
     return array
 
@@ -405,6 +410,8 @@ def tensor(value: Any) -> Tensor:
     """
     if isinstance(value, Tensor):
         return value
+    if type(value) is int and abs(value) >= 2**63:
+        raise wanted("value", value, "an integer of 64 bits, or a float")
     return Tensor(own(value), None, (), {})
 
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..arguments import check_type, shown, wanted
 from .tensor import Tensor
 
 
@@ -80,7 +81,14 @@ def unflatten(structure: Structure, leaves: Iterable[Any]) -> Any:
     >>> unflatten(structure, ["first", "second"])
     {'W': 'first', 'b': ('second', None)}
     """
-    return _unflatten(structure, iter(leaves))
+    try:
+        return _unflatten(structure, iter(leaves))
+    except (StopIteration, TypeError, ValueError) as error:
+        check_type("structure", structure, Structure, "the structure that tree.flatten finds")
+        check_type("leaves", leaves, Iterable, "the leaves, one after the other")
+        if not isinstance(error, StopIteration):
+            raise
+        raise ValueError(f"leaves={shown(leaves)}: there are fewer than in the structure, {structure!r}") from None
 
 
 def _unflatten(structure: Structure, leaves: Iterator[Any]) -> Any:
@@ -152,6 +160,8 @@ def map(f: Callable[..., Any], tree: Any, *more: Any) -> Any:
     >>> map(lambda theta, g: theta - 0.1 * g, {"W": 1.0}, {"W": 2.0})
     {'W': 0.8}
     """
+    if not callable(f):
+        raise wanted("f", f, "a function of leaves", TypeError)
     leaves, structure = flatten(tree)
     others = [leaves_like(structure, other, f"argument {i} of tree.map") for i, other in enumerate(more, 2)]
     return unflatten(structure, [f(*group) for group in zip(leaves, *others, strict=True)])
@@ -177,13 +187,26 @@ def argument_names(f: Callable[..., Any], args: Sequence[Any]) -> list[list[str]
     >>> argument_names(lambda theta, x: None, ({"W": 1.0}, 2.0))
     [["theta['W']"], ['x']]
     """
+    return [names(arg, root) for root, arg in zip(parameter_names(f, len(args)), args, strict=True)]
+
+
+def leaf_name(f: Callable[..., Any], args: Sequence[Any], i: int) -> str:
+    """How to write leaf i of all the arguments of a function; only an error needs to know."""
+    return [name for group in argument_names(f, args) for name in group][i]
+
+
+def parameter_names(f: Callable[..., Any], count: int) -> list[str]:
+    """What a function calls its first arguments.
+
+    >>> parameter_names(lambda theta, *rest: None, 2)
+    ['theta', 'argument 1']
+    """
     try:
         parameters = inspect.signature(f).parameters.values()
     except (TypeError, ValueError):  # some of NumPy's functions don't tell
         parameters = ()  # type: ignore[assignment]
     roots = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    roots += [f"argument {i}" for i in range(len(roots), len(args))]
-    return [names(arg, root) for root, arg in zip(roots, args, strict=False)]
+    return [*roots, *(f"argument {i}" for i in range(len(roots), count))][:count]
 
 
 def spread(prefix: Any, tree: Any, name: str) -> list[Any]:
@@ -225,8 +248,11 @@ def ravel(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
     array([0.])
     """
     leaves, structure = flatten(tree)
-    shapes = [np.shape(x) for x in leaves]
     dtypes = [x.dtype if isinstance(x, Tensor) else np.asarray(x).dtype for x in leaves]
+    for i, dtype in enumerate(dtypes):
+        if dtype.kind not in "biufc" or (type(leaves[i]) is not np.ndarray and isinstance(leaves[i], np.ma.MaskedArray)):
+            raise TypeError(f"{names(tree, 'tree')[i]} is {shown(leaves[i])}, which has no place in a vector of numbers")
+    shapes = [np.shape(x) for x in leaves]
     parts = [np.reshape(x, (-1,)) for x in leaves]
     vector = np.concatenate(parts) if parts else np.zeros(0)
     return vector, functools.partial(_unravel, structure, shapes, dtypes)
@@ -234,8 +260,9 @@ def ravel(tree: Any) -> tuple[Any, Callable[[Any], Any]]:
 
 def _unravel(structure: Structure, shapes: list[tuple[int, ...]], dtypes: list[np.dtype], vector: Any) -> Any:
     sizes = [math.prod(shape) for shape in shapes]
-    if np.shape(vector) != (sum(sizes),):
-        raise ValueError(f"unravel expects a vector of shape ({sum(sizes)},), got shape {np.shape(vector)}")
+    if getattr(vector, "shape", None) != (sum(sizes),):
+        given = f"shape {vector.shape}" if hasattr(vector, "shape") else f"vector={shown(vector)}"
+        raise ValueError(f"unravel expects a vector of shape ({sum(sizes)},), got {given}")
     ends = np.cumsum(sizes, dtype=int)
     parts = (vector[end - size : end] for end, size in zip(ends, sizes, strict=True))
     return unflatten(structure, [np.reshape(part, shape).astype(dtype if vector.dtype.kind != "c" else vector.dtype)

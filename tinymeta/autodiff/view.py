@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..arguments import check_type, wanted
 from . import tree
 from .blocks import Block
 from .derivatives import _check_scalar, _one
@@ -61,7 +62,8 @@ class NamedGraph(NamedTuple):
 
 def graph_of(outputs: Any, inputs: Any, names: dict[str, Any] | None) -> NamedGraph:
     """Everything that `outputs` were computed from, and nothing that `inputs` were computed from."""
-    ends = {x.index for x in tree.flatten(inputs)[0]}
+    check_type("names", names, (dict, type(None)), "a dict, from names to Tensors or to containers of them")
+    ends = {x.index for x in leaves_of(inputs)}
     waiting = tree.flatten(outputs)[0]
     if not waiting or not all(type(y) is Tensor for y in waiting):
         raise TypeError(f"a graph hangs on its output, which must be a Tensor, got {', '.join(map(describe, waiting)) or 'nothing'}; "
@@ -74,6 +76,14 @@ def graph_of(outputs: Any, inputs: Any, names: dict[str, Any] | None) -> NamedGr
             seen[node.index] = node
             waiting.extend(x for x in node.inputs if type(x) is Tensor and node.index not in ends)
     return NamedGraph([seen[index] for index in sorted(seen)], found, ends, names_of(sorted(seen), names or {}))
+
+
+def leaves_of(inputs: Any) -> list[Tensor]:
+    """The Tensors that a graph, or a sweep, goes back to."""
+    leaves = tree.flatten(inputs)[0]
+    if not all(type(x) is Tensor for x in leaves):
+        raise wanted("inputs", inputs, "Tensors of the graph, or containers of them", TypeError)
+    return leaves
 
 
 def names_of(indices: Sequence[int], names: dict[str, Any]) -> dict[int, str]:
@@ -415,7 +425,7 @@ def sweep_table(output: Tensor, inputs: Any, names: dict[str, Any] | None = None
     bars: dict[int, Any] = {}
     known = {output.index: _one(output)}  # all cotangents so far; `bars` forgets those that are used up
     table = []
-    for number, node in enumerate(steps(bars, [output], [known[output.index]], tree.flatten(inputs)[0], record=False)):
+    for number, node in enumerate(steps(bars, [output], [known[output.index]], leaves_of(inputs), record=False)):
         rule: dict[str, str] = {}
         before, after = {}, {}
         for x, term in zip(node.inputs, terms_of(node.op, len(node.inputs)), strict=True):

@@ -82,7 +82,7 @@ class Program:
         leaves, structure = tree.flatten(args)
         if structure != self.structure:
             try:
-                leaves = tree.leaves_like(self.structure, args, "the tuple of arguments")
+                leaves = tree.leaves_like(self.structure, args, "arguments")
             except ValueError as error:
                 raise TypeError(f"the program was traced with arguments of another structure: trace again. {error}") from None
         for i, expected in self.static.items():

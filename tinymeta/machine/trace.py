@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import check_function, wanted
 from ..autodiff import tree
 from ..autodiff.blocks import run
 from ..autodiff.tensor import Tensor, data_of, is_tracing, tensor, tracing
@@ -52,6 +53,7 @@ def trace(f: Callable[..., Any], *args: Any, static_argnames: Sequence[str] = ()
     >>> [instruction.operation.name for instruction in program.instructions]
     ['multiply']
     """
+    _check(f, static_argnames)
     leaves, structure = tree.flatten(args)
     names = [name for names in tree.argument_names(f, args) for name in names]
     static = _static(f, args, leaves, static_argnames)
@@ -66,6 +68,12 @@ def trace(f: Callable[..., Any], *args: Any, static_argnames: Sequence[str] = ()
         with tracing(functools.partial(note_line, lines)):
             graph = run(on_dynamic, [tensor(data_of(leaves[i])) for i in dynamic])
         return Program(graph, [names[i] for i in dynamic], structure, static, lines)
+
+
+def _check(f: Any, static_argnames: Any) -> None:
+    check_function("f", f, "the function to trace")
+    if not isinstance(static_argnames, (list, tuple, set, frozenset)) or not all(isinstance(name, str) for name in static_argnames):
+        raise wanted("static_argnames", static_argnames, "a sequence of arguments' names, such as ('n',)", TypeError)
 
 
 # A long trace makes millions of small objects, without a cycle among them. Python's collector of cycles walks over all that live,
@@ -114,6 +122,7 @@ def jit(f: Callable[..., Any], static_argnames: Sequence[str] = ()) -> Callable[
     >>> slope(np.array([1.0, 2.0]))
     array([2., 4.])
     """
+    _check(f, static_argnames)
     programs: OrderedDict[Any, Program] = OrderedDict()
     latest: Program | None = None
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..arguments import check_count, check_generator
 from .few_shot import Characters
 
 CONTROLS, CORNERS = 4, 13  # of a stroke: the points that its curve goes through, and the corners of the polygon that is drawn
@@ -26,6 +27,10 @@ def draw_characters(rng: np.random.Generator, classes: int, drawings: int = 20, 
     >>> draw_characters(np.random.default_rng(0), 3).images.shape
     (3, 20, 28, 28)
     """
+    check_generator("rng", rng)
+    check_count("classes", classes, 1)
+    check_count("drawings", drawings, 1, of="of each class")
+    check_count("size", size, 1, of="the pixels of a side")
     images = [_rendered(_by_hand(rng, _character(rng), drawings), rng.uniform(0.04, 0.05, drawings), size) for _ in range(classes)]
     return Characters(np.stack(images), [f"invented/character{i + 1:04}" for i in range(classes)])
 

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..arguments import check_count, check_generator, check_type, wanted
+
 
 class Data(NamedTuple):
     """Points: x of shape (..., points, inputs), and y of shape (..., points, outputs), or labels of shape (..., points)."""
@@ -49,11 +51,14 @@ class Characters(NamedTuple):
 
     def of(self, alphabets: Iterable[str]) -> Characters:
         """The classes of these alphabets. Raises ValueError if there are none of one of them."""
-        wanted = set(alphabets)
-        if missing := wanted.difference(self.alphabets):
+        names: list[Any] = [None] if isinstance(alphabets, str) or not isinstance(alphabets, Iterable) else list(alphabets)
+        if not all(isinstance(name, str) for name in names):
+            raise wanted("alphabets", alphabets, "a list of names, such as ['Greek', 'Latin']", TypeError)
+        chosen = set(names)
+        if missing := chosen.difference(self.alphabets):
             raise ValueError(f"there is no {' or '.join(sorted(missing))}: the alphabets are {', '.join(self.alphabets)}")
-        chosen = [i for i, name in enumerate(self.names) if _alphabet(name) in wanted]
-        return Characters(self.images[chosen], [self.names[i] for i in chosen])
+        places = [i for i, name in enumerate(self.names) if _alphabet(name) in chosen]
+        return Characters(self.images[places], [self.names[i] for i in places])
 
     def rotated(self) -> Characters:
         """Four times as many classes: these, and all of them turned by 90, 180 and 270 degrees (Santoro et al. 2016).
@@ -79,6 +84,8 @@ def split(first: Characters, second: Characters) -> tuple[Characters, Characters
     >>> test.names
     ['Latin/a']
     """
+    check_type("first", first, Characters, "Characters, such as those of omniglot.load")
+    check_type("second", second, Characters, "Characters, such as those of omniglot.load")
     unseen = [alphabet for alphabet in second.alphabets if alphabet not in first.alphabets]
     if not unseen:
         raise ValueError(f"nothing is left to test on: all of {', '.join(second.alphabets)} are among what is trained on")
@@ -123,9 +130,13 @@ def draw(rng: np.random.Generator, count: int, characters: Characters, ways: int
     >>> task.support.x.shape, task.query.x.shape, task.support.y[0].tolist()
     ((32, 5, 784), (32, 75, 784), [0, 1, 2, 3, 4])
     """
+    check_generator("rng", rng)
+    check_type("characters", characters, Characters, "Characters, such as those of omniglot.load")
+    for name, number in {"count": count, "ways": ways, "shots": shots, "queries": queries}.items():
+        check_count(name, number, 1)
     classes, drawings = characters.images.shape[:2]
     if ways > classes:
-        raise ValueError(f"{ways} ways need as many classes, and there are {classes}")
+        raise ValueError(f"ways={ways}: {ways} ways need as many classes, and there are {classes}")
     if shots + queries > drawings:
         raise ValueError(f"shots={shots} and queries={queries} need {shots + queries} drawings of each class, and there are {drawings}")
     images = characters.images.reshape(classes * drawings, -1)
@@ -149,6 +160,7 @@ def nearest_neighbour(tasks: Task) -> np.ndarray:
     >>> nearest_neighbour(Task(Data(images, np.array([[0, 1]])), Data(images + 1, np.array([[0, 0]]))))
     array([0.5])
     """
+    check_type("tasks", tasks, Task, "a Task, such as those of few_shot.draw")
     support, query = tasks
     nearest = np.argmin(np.sum(support.x**2, axis=-1)[:, None, :] - 2 * query.x @ np.swapaxes(support.x, 1, 2), axis=-1)
     return np.mean(np.take_along_axis(support.y, nearest, axis=1) == query.y, axis=1)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import check_count, check_generator
 from ..autodiff import softplus
 from .few_shot import Data, Task
 
@@ -29,6 +30,7 @@ def draw_linear(rng: np.random.Generator, n: int = 1000, d: int = 20, relevant: 
     >>> task.support.x.shape, task.query.y.shape
     ((500, 20), (500,))
     """
+    _check(rng, n, d, relevant)
     x = rng.standard_normal((n, d))
     return _halves(x, x[:, :relevant].sum(axis=1) + rng.standard_normal(n))
 
@@ -41,8 +43,16 @@ def draw_logistic(rng: np.random.Generator, n: int = 1000, d: int = 20, relevant
     >>> np.unique(task.support.y)
     array([-1.,  1.])
     """
+    _check(rng, n, d, relevant)
     x = rng.standard_normal((n, d))
     return _halves(x, np.sign(3 * x[:, :relevant].sum(axis=1) + rng.logistic(size=n)))
+
+
+def _check(rng: Any, n: Any, d: Any, relevant: Any) -> None:
+    check_generator("rng", rng)
+    check_count("n", n, 2, of="the points")
+    check_count("d", d, 1, of="the features")
+    check_count("relevant", relevant, 0, of="the features that matter")
 
 
 def _halves(x: np.ndarray, y: np.ndarray) -> Task:

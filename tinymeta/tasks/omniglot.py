@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..arguments import wanted
 from .few_shot import Characters
 
 DOWNLOAD = """Omniglot can be downloaded from https://github.com/brendenlake/omniglot (MIT licence), in its folder python/:
@@ -83,9 +84,11 @@ def load(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], size: 
     Traceback (most recent call last):
     FileNotFoundError: no images of characters in nowhere. Omniglot can be downloaded from https://github.com/brendenlake/omniglot ...
     """
-    if not 1 <= size <= SIDE:
-        raise ValueError(f"size={size}: choose one from 1 to {SIDE}, such as 28 or 14")
+    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or not 1 <= size <= SIDE:
+        raise wanted("size", size, f"choose one from 1 to {SIDE}, such as 28 or 14")
     paths = [path] if isinstance(path, str | os.PathLike) else path
+    if not isinstance(paths, (list, tuple)) or not all(isinstance(where, str | os.PathLike) for where in paths):
+        raise wanted("path", path, "the place of a zip or a folder, or a list of such places", TypeError)
     if not paths:
         raise FileNotFoundError(f"the list of places to look in is empty. {DOWNLOAD}")
     A = area_weights(size)

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..arguments import check_count, check_generator, check_number, wanted
+
 
 class Quadratic(NamedTuple):
     """A task: A and C of shape (n, n), b and d of shape (n,)."""
@@ -34,6 +36,10 @@ def draw(rng: np.random.Generator, n: int, condition: float = 10.0) -> Quadratic
     >>> np.linalg.eigvalsh(task.A)
     array([0.1 , 0.55, 1.  ])
     """
+
+    check_generator("rng", rng)
+    check_count("n", n, 1, of="the dimension")
+    check_number("condition", condition, least=1)
 
     def positive_definite() -> np.ndarray:
         Q, _ = np.linalg.qr(rng.standard_normal((n, n)))
@@ -82,9 +88,12 @@ def draw_distances(rng: np.random.Generator, count: int, n: int = 10, *, distrib
     >>> draw_distances(np.random.default_rng(0), 128, distribution="uniform").W.shape
     (128, 10, 10)
     """
+    check_generator("rng", rng)
+    check_count("count", count, 1, of="the tasks")
+    check_count("n", n, 1, of="the dimension")
     distributions: dict[str, Callable[..., Any]] = {"uniform": rng.random, "normal": rng.standard_normal}
-    if distribution not in distributions:
-        raise ValueError(f"distribution={distribution!r}: choose 'uniform' (the authors' code) or 'normal' (the paper's text)")
+    if not isinstance(distribution, str) or distribution not in distributions:
+        raise wanted("distribution", distribution, "choose 'uniform' (the authors' code) or 'normal' (the paper's text)")
     values = distributions[distribution]
     return Distance(values((count, n, n)), values((count, n)), 0.01 * rng.standard_normal((count, n)))
 

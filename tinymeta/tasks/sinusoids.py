@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..arguments import check_choice, check_count, check_generator
 from .few_shot import Data, Task
 
 
@@ -66,8 +67,9 @@ def draw_waves(rng: np.random.Generator, count: int, variant: str = "finn") -> W
     >>> draw_waves(np.random.default_rng(0), 25).amplitude.shape
     (25,)
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"variant={variant!r}: choose {', '.join(map(repr, VARIANTS))}")
+    check_generator("rng", rng)
+    check_count("count", count, 1, of="the waves")
+    check_choice("variant", variant, VARIANTS)
     ranges = VARIANTS[variant]
     amplitude, phase = rng.uniform(*ranges.amplitude, count), rng.uniform(*ranges.phase, count)
     return Waves(amplitude, phase, ranges.sign, rng.uniform(*ranges.frequency, count) if ranges.frequency else 1.0)
@@ -81,5 +83,7 @@ def draw(rng: np.random.Generator, count: int, support: int = 10, query: int = 1
     >>> draw(np.random.default_rng(0), 25, support=5).support.x.shape
     (25, 5, 1)
     """
+    check_count("support", support, 1, of="the points to give")
+    check_count("query", query, 1, of="the points to ask")
     waves = draw_waves(rng, count, variant)
     return Task(waves.at(rng.uniform(*RANGE, (count, support, 1))), waves.at(rng.uniform(*RANGE, (count, query, 1))))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
+from ...arguments import check_flag, shown, wanted
 from ..tensor import Tensor, is_tracing, own
 from . import elementwise, reductions
 
@@ -54,7 +55,11 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     >>> logsumexp(np.array([1000.0, 1000.0]))
     array(1000.69314718)
     """
+    check_flag("keepdims", keepdims)
     x = _array(x)
+    if not x.size:
+        raise wanted("x", x, "one element or more")
+    axis = axis if axis is None else tuple(_axis(i, x) for i in (axis if isinstance(axis, tuple) else (axis,)))
     m = stop_gradient(np.max(x, axis=axis, keepdims=True))
     m = np.where(np.isfinite(m), m, 0)
     total = np.log(np.sum(np.exp(x - m), axis=axis, keepdims=True)) + m
@@ -68,7 +73,9 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
     array([-0.69314718, -0.69314718])
     """
     x = _array(x)
-    return reductions.log_softmax_(x, axis=normalize_axis_index(axis, x.ndim))
+    if not x.size:
+        return x
+    return reductions.log_softmax_(x, axis=_axis(axis, x))
 
 
 def softmax(x: Any, axis: int = -1) -> Any:
@@ -78,7 +85,9 @@ def softmax(x: Any, axis: int = -1) -> Any:
     array([0.5, 0.5])
     """
     x = _array(x)
-    return reductions.softmax_(x, axis=normalize_axis_index(axis, x.ndim))
+    if not x.size:
+        return x
+    return reductions.softmax_(x, axis=_axis(axis, x))
 
 
 def stop_gradient(x: Any) -> Any:
@@ -99,4 +108,19 @@ def _cut(x: Tensor) -> Tensor:
 
 
 def _array(x: Any) -> Any:
-    return np.asarray(own(x)) if isinstance(x, (list, float, int)) else x
+    if type(x) is Tensor:
+        return x
+    array = x if type(x) is np.ndarray else np.asarray(own(x))
+    if array.dtype.kind not in "biuf":
+        raise wanted("x", x, "real numbers", TypeError)
+    return array if array.dtype.kind != "b" else array.astype(float)
+
+
+def _axis(axis: Any, x: Any) -> int:
+    """The number of an axis of x, from 0."""
+    if type(axis) is not bool and hasattr(axis, "__index__"):
+        try:
+            return normalize_axis_index(axis, x.ndim)
+        except (TypeError, OverflowError, np.exceptions.AxisError):  # the last of which says only the number of axes
+            pass
+    raise ValueError(f"axis={shown(axis)}: the number of an axis is wanted, and x={shown(x)} has {x.ndim}")

@@ -14,6 +14,7 @@ are inputs of the node, and `key` keeps the places where they go.
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
+from ...arguments import check_numbers, explained_by, shown
 from ..tensor import OPERATIONS, Tensor, data_of, implements, is_tracing, operation
 
 ARRAY = "array"  # stands in a key where an index array goes
@@ -106,6 +107,12 @@ def _(c_bar, c, a, v, *arrays, key):
     return lambda: put(c_bar, 0, *arrays, key=key), v_bar, *(None for _ in arrays)
 
 
+def _check_written(x, index, value):
+    check_numbers("x", x, "to write into")
+    check_numbers("value", value, "to write")
+
+
+@explained_by(_check_written)
 def set_at(x, index, value):
     """A copy of `x` in which `x[index] = value`: assignment for values that can't change.
 
@@ -128,12 +135,16 @@ def set_at(x, index, value):
     >>> tm.grad(lambda v: np.sum(tm.set_at(np.ones(3), 1, v) ** 2))(5.0)
     array(10.)
     """
-    key, arrays = parse(index)
-    x = x if isinstance(x, Tensor) else np.asarray(x)
+    x = x if isinstance(x, (Tensor, np.ndarray)) else np.asarray(x)
     if isinstance(value, Tensor) and value.dtype.kind in "fc" and x.dtype.kind not in "fc":
         raise TypeError(f"set_at: a {value.dtype} written into an array of {x.dtype} would be cut to an integer, and its gradient "
                         "be lost: convert the array with .astype(float)")  # fmt: skip
-    return put(x, value, *arrays, key=key)
+    try:
+        key, arrays = parse(index)
+        return put(x, value, *arrays, key=key)
+    except (IndexError, ValueError, TypeError) as error:
+        given = f"x={shown(x)}, index={shown(index)}, value={shown(value)}"
+        raise type(error)(f"set_at with {given}: {error}") from None
 
 
 # ## Along an axis
