@@ -5,7 +5,8 @@ Functions that users call begin with these; what they call may trust.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -43,21 +44,39 @@ def check_count(name: str, x: Any, least: int = 0, of: str = "") -> None:
         raise wanted(name, x, f"an integer, {least} or more" + (f", {of}" if of else ""))
 
 
-def check_number(name: str, x: Any, least: float = -np.inf, above: float = -np.inf, of: str = "") -> None:
+def check_number(name: str, x: Any, least: float = -np.inf, above: float = -np.inf, below: float = np.inf, of: str = "") -> None:
     """A finite real number.
 
     >>> check_number("sigma", 0.0, above=0, of="how far to go")
     Traceback (most recent call last):
     ValueError: sigma=0.0: a number above 0, how far to go
     """
-    real = isinstance(x, (int, float, np.integer, np.floating)) and not isinstance(x, bool)
-    if not (real and np.isfinite(float(x)) and x >= least and x > above):
+    number = x[()] if isinstance(x, np.ndarray) and x.ndim == 0 else x
+    real = isinstance(number, (int, float, np.integer, np.floating)) and not isinstance(number, bool)
+    if not (real and np.isfinite(float(number)) and number >= least and above < number < below):
         bounds = f" above {above:g}" if above > -np.inf else f", {least:g} or more" if least > -np.inf else ""
-        raise wanted(name, x, f"a number{bounds}" + (f", {of}" if of else ""))
+        raise wanted(name, x, f"a number{bounds}{f' and below {below:g}' if below < np.inf else ''}" + (f", {of}" if of else ""))
 
 
-def check_choice(name: str, x: Any, choices: Iterable[Any]) -> None:
-    """One of a few.
+def check_array(name: str, x: Any, shape: tuple[int | None, ...] | None = None, of: str = "", finite: bool = True) -> None:
+    """Real numbers that NumPy makes an array of, finite unless that is said elsewhere; `shape` has None for any length.
+
+    >>> check_array("weights", [1.0, 2.0], (3,), "one for each step")
+    Traceback (most recent call last):
+    ValueError: weights=[1.0, 2.0]: finite numbers of shape (3,), one for each step
+    """
+    try:
+        array = np.array(None) if isinstance(x, np.ma.MaskedArray) else np.asarray(x)  # the mask would be lost
+    except (TypeError, ValueError):  # a Tensor, or rows of several lengths
+        array = np.array(None)
+    fits = shape is None or (array.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True)))
+    if array.dtype.kind not in "iuf" or not fits or (finite and not np.isfinite(array).all()):
+        sizes = "" if shape is None else f" of shape {shape}".replace("None", "n")
+        raise wanted(name, x, f"{'finite ' * finite}numbers{sizes}" + (f", {of}" if of else ""))
+
+
+def check_choice(name: str, x: Any, choices: Iterable[Any], of: str = "") -> None:
+    """One of a few; `of` says what they are.
 
     >>> check_choice("losses", "mean", ["query", "sum"])
     Traceback (most recent call last):
@@ -65,7 +84,17 @@ def check_choice(name: str, x: Any, choices: Iterable[Any]) -> None:
     """
     known = list(choices)
     if not any(type(x) is type(choice) and x == choice for choice in known):
-        raise wanted(name, x, f"choose one of {', '.join(map(repr, known))}")
+        raise wanted(name, x, f"choose one of {', '.join(map(repr, known))}" + (f": {of}" if of else ""))
+
+
+def check_flag(name: str, x: Any, of: str = "") -> None:
+    """True or False.
+
+    >>> check_flag("resume", "no")
+    Traceback (most recent call last):
+    TypeError: resume='no': True or False
+    """
+    check_type(name, x, (bool, np.bool_), "True or False" + (f", {of}" if of else ""))
 
 
 def check_type(name: str, x: Any, kind: type | tuple[type, ...], what: str) -> None:
@@ -79,15 +108,28 @@ def check_type(name: str, x: Any, kind: type | tuple[type, ...], what: str) -> N
         raise wanted(name, x, what, TypeError)
 
 
-def check_function(name: str, x: Any, what: str) -> None:
-    """Something that can be called.
+def check_function(name: str, x: Any, what: str, count: int | None = None) -> None:
+    """Something that can be called, with so many arguments.
 
     >>> check_function("f", 2.0, "a function of arrays")
     Traceback (most recent call last):
     TypeError: f=2.0: a function of arrays
     """
-    if not callable(x):
+    if not callable(x) or not (count is None or _takes(x, count)):
         raise wanted(name, x, what, TypeError)
+
+
+def _takes(f: Callable[..., Any], count: int) -> bool:
+    """Whether a function can be called with so many arguments, as far as one can know."""
+    try:
+        signature = inspect.signature(f, follow_wrapped=False)
+    except (TypeError, ValueError):  # some that are written in C don't tell
+        return True
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
 
 
 def check_generator(name: str, x: Any) -> None:
