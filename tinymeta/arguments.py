@@ -18,8 +18,9 @@ def shown(x: Any) -> str:
     >>> shown(0.5), shown("abc"), shown(np.zeros((2, 3))), shown(dict(enumerate(range(100))))
     ('0.5', "'abc'", 'float64[2, 3]', 'a dict')
     """
-    if isinstance(x, np.ndarray):
-        return f"{x.dtype}{list(x.shape)}"
+    shape = getattr(x, "shape", None)
+    if isinstance(shape, tuple) and shape:
+        return ("" if type(x) is np.ndarray else f"a {type(x).__name__} of ") + f"{x.dtype}{list(shape)}"
     text = repr(x)
     return text if len(text) <= 40 and "\n" not in text else f"a {type(x).__name__}"
 
