@@ -229,8 +229,8 @@ def test_float32_stays_float32_and_all_is_well(solver):
 
 @pytest.mark.parametrize("settings, message", [
     ({"solver": "qr"}, "solver='qr': choose one of 'cholesky', 'lu', 'cg', 'minres', 'gmres', 'neumann', 'identity'"),
-    ({"solver": "cg", "iterations": 0}, "iterations=0: at least 1, or None: until converged"),
-    ({"solver": "neumann", "alpha": -1.0}, "alpha=-1.0: the step of the Neumann series is positive"),
+    ({"solver": "cg", "iterations": 0}, "iterations=0: an integer, 1 or more, or None: until converged"),
+    ({"solver": "neumann", "alpha": -1.0}, "alpha=-1.0: a number above 0, the step of the Neumann series"),
 ])  # fmt: skip
 def test_settings_that_make_no_sense(settings, message):
     with pytest.raises(ValueError, match=message):

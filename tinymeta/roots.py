@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import check_reals, check_function
 from .autodiff import jacobian, jvp, ravel, tree, vjp
 from .autodiff.blocks import custom_vjp, run
 from .autodiff.operations.elementwise import identity
@@ -41,6 +42,7 @@ class _Equations:
     """g(phi, theta) = 0 as a function of two vectors, and its residual at a point."""
 
     def __init__(self, g: Condition, phi: Any, theta: Any):
+        check_function("g", g, "a function of (phi, theta), zero at the solution", 2)
         self.g = g
         self.phi, self.phi_tree = ravel(as_arrays(phi, "phi"))
         self.theta, self.theta_tree = ravel(as_arrays(theta, "theta"))
@@ -161,7 +163,7 @@ def root_jvp(g: Condition, phi: Any, theta: Any, theta_dot: Any, **settings: Any
         equations = _Equations(g, phi, theta)
         solver = _solver(**settings)
         # $$ J \dot\phi = -N \dot\theta $$
-        b = -jvp(lambda theta: equations(equations.phi, theta), (equations.theta,), (_vector(theta_dot, theta, "theta"),))[1]
+        b = -jvp(lambda theta: equations(equations.phi, theta), (equations.theta,), (_vector(theta_dot, theta, "theta_dot"),))[1]
         J = equations.jacobian() if solver.needs_matrix else None
         found = solver(jit(equations.forwards) if J is None else J, b)
         away = distance(solver, J, equations.backwards, equations.residual, found.v, b)
@@ -195,7 +197,7 @@ def root_vjp(g: Condition, phi: Any, theta: Any, phi_bar: Any, **settings: Any) 
         equations = _Equations(g, phi, theta)
         solver = _solver(**settings)
         # $$ J^\top u = \bar\phi $$
-        b = _vector(phi_bar, phi, "phi")
+        b = _vector(phi_bar, phi, "phi_bar")
         J = equations.jacobian() if solver.needs_matrix else None
         found = solver(jit(equations.backwards) if J is None else J.T, b)
         equations.warn(distance(solver, J, equations.backwards, equations.residual, found.v, b), found)
@@ -211,7 +213,12 @@ def _solver(*, solver: str = "lu", **settings: Any) -> Solver:
 
 
 def _vector(x: Any, like: Any, name: str) -> np.ndarray:
-    return ravel(tree.map(lambda like, x: np.asarray(x, like.dtype), as_arrays(like, name), x))[0]
+    """x as a vector, if it has the structure, and the shapes, of another."""
+    leaves, structure = tree.flatten(as_arrays(like, name))
+    found = tree.leaves_like(structure, x, name)
+    for leaf, part, of in zip(leaves, found, tree.names(like, name), strict=True):
+        check_reals(of, part, leaf.shape)
+    return ravel([np.asarray(part, leaf.dtype) for leaf, part in zip(leaves, found, strict=True)])[0]
 
 
 # How far is the solution? By a Newton step, $\lVert J^{-1} g \rVert$; with the matrix that is one more solve. Without it, one product with
@@ -241,6 +248,7 @@ def fixed_point(T: Callable[..., Any]) -> Condition:
     >>> fixed_point(lambda x, u: u * x)(2.0, 0.5)
     1.0
     """
+    check_function("T", T, "a function of (phi, theta), whose value is shaped like phi", 2)
     return lambda phi, *args: tree.map(lambda phi, image: phi - image, phi, T(phi, *args))
 
 
@@ -283,6 +291,9 @@ def solution(g: Condition, solve: Callable[..., Any]) -> Callable[..., Any]:
     (1.0, 1.0, -20.0)
     """
 
+    check_function("g", g, "a function of (phi, ...), zero at the solution")
+    check_function("solve", solve, "a function of the arguments of g without phi, which finds the solution")
+
     def rule(phi_bar: Any, phi: Any, *args_and_captured: Any) -> tuple[Any, ...]:
         return _pull(g, phi_bar, phi, args_and_captured[:-1])
 
@@ -308,6 +319,8 @@ def solution(g: Condition, solve: Callable[..., Any]) -> Callable[..., Any]:
 
 def _found(phi: Any) -> Any:
     """What a solver returns, as arrays; a whole number that it found is a float all the same."""
+    for name, leaf in zip(tree.names(phi, "solve(...)"), tree.flatten(phi)[0], strict=True):
+        check_reals(name, data_of(leaf), finite=False)
     return as_arrays(tree.map(lambda leaf: 1.0 * data_of(leaf), phi), "phi")
 
 
