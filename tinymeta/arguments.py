@@ -59,10 +59,10 @@ def check_number(name: str, x: Any, least: float = -np.inf, above: float = -np.i
         raise wanted(name, x, f"a number{bounds}{f' and below {below:g}' if below < np.inf else ''}" + (f", {of}" if of else ""))
 
 
-def check_reals(name: str, x: Any, shape: tuple[int | None, ...] | None = None, of: str = "", finite: bool = True) -> None:
+def check_array(name: str, x: Any, shape: tuple[int | None, ...] | None = None, of: str = "", finite: bool = True) -> None:
     """Real numbers that NumPy makes an array of, finite unless that is said elsewhere; `shape` has None for any length.
 
-    >>> check_reals("weights", [1.0, 2.0], (3,), "one for each step")
+    >>> check_array("weights", [1.0, 2.0], (3,), "one for each step")
     Traceback (most recent call last):
     ValueError: weights=[1.0, 2.0]: finite numbers of shape (3,), one for each step
     """

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import optim
-from .arguments import check_reals, check_count, check_type, wanted
+from .arguments import check_array, check_count, check_type, wanted
 from .autodiff import tree, vmap
 from .bilevel import Bilevel, check_batch, check_problem, floats
 from .learned_optimizer import Rule, classical, objective, unroll
@@ -64,7 +64,7 @@ def tune(
     >>> round(tune(optim.sgd, problem, tasks, np.logspace(-3, 0, 7), steps=5).rate, 3)
     0.01
     """
-    check_reals("rates", rates, (None,))
+    check_array("rates", rates, (None,))
     if not np.size(rates) or np.min(rates) < 0:
         raise wanted("rates", rates, "learning rates, one or more, each 0 or more")
     check_batch(tasks, "tasks")

@@ -149,7 +149,7 @@ def floats(x: Any, name: str) -> Any:
         leaf = float(leaf) if type(leaf) is int else leaf
         if isinstance(leaf, np.ma.MaskedArray):
             raise wanted(name, leaf, "an array without a mask, which would be lost", TypeError)
-        if (leaf if type(leaf) is Tensor else np.asarray(leaf)).dtype.kind not in "fc":
+        if not (leaf.dtype.kind in "fc" if type(leaf) is Tensor else np.asarray(leaf).dtype.kind == "f"):
             raise TypeError(f"can't differentiate with respect to {name}: it is {describe(leaf)}, and only floats have derivatives; "
                             "convert it with .astype(float)")  # fmt: skip
         return leaf
@@ -177,13 +177,15 @@ def check_problem(problem: Any, *, judged: bool = True, started: bool = False) -
 
 
 def started(problem: Bilevel, theta: Any, task: Any) -> Any:
-    """phi_0, if it is made of floats; an error by the name of what it comes from.
+    """phi_0 as it is, if it is made of floats or whole numbers; else an error by the name of what it comes from.
 
     >>> started(Bilevel(lambda phi, theta, task: phi, None), "abc", None)
     Traceback (most recent call last):
     TypeError: can't differentiate with respect to theta: it is str, ...
     """
-    return floats(problem.start(theta, task), "theta" if problem.init is None else "init(theta, task)")
+    phi = problem.start(theta, task)
+    floats(phi, "theta" if problem.init is None else "init(theta, task)")
+    return phi
 
 
 def check_batch(tasks: Any, name: str) -> None:

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .arguments import check_reals, check_function, check_type
+from .arguments import check_array, check_function, check_type
 from .autodiff import ravel, tree
 from .autodiff.check import approximate_gradient, extrapolated_difference
-from .bilevel import Bilevel, MetaGradient
+from .bilevel import Bilevel, MetaGradient, floats
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -179,8 +179,9 @@ def compare(
     MAML         1.16578  0.4836  ...           5  complex step
     first order  1.16578   2.159     67.6  4.2e+00           0  complex step
     """
+    theta = floats(theta, "theta")
     for name, leaf in zip(tree.names(theta, "theta"), tree.flatten(theta)[0], strict=True):
-        check_reals(name, leaf)
+        check_array(name, leaf)
     check_type("estimators", estimators, Mapping, "a dict of functions (problem, theta, task) -> MetaGradient, by name")
     for name, estimator in estimators.items():
         check_function(f"estimators[{name!r}]", estimator, "a function (problem, theta, task) -> MetaGradient", 3)

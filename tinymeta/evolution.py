@@ -39,7 +39,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import check_reals, check_count, check_function, check_generator, check_number
+from .arguments import check_array, check_count, check_function, check_generator, check_number
 from .autodiff import ravel, tree, vmap
 from .bilevel import Info, MetaGradient, floats
 from .machine import jit
@@ -89,7 +89,7 @@ def evolution_strategies(
     check_function("directions", directions, "a function of (rng, shape)", 2)
     vector, unravel = ravel(floats(theta, "theta"))
     epsilon = directions(rng, (pairs, vector.size))
-    check_reals("directions(rng, shape)", epsilon, (pairs, vector.size))
+    check_array("directions(rng, shape)", epsilon, (pairs, vector.size))
     shifts = np.concatenate([np.zeros((1, vector.size)), sigma * epsilon, -sigma * epsilon]).astype(vector.dtype)
     thetas = tree.map(lambda *rows: np.stack(rows), *(unravel(vector + shift) for shift in shifts))
     with np.errstate(all="ignore"):  # what isn't finite is told

@@ -100,6 +100,12 @@ def _check_shown(preprocess: bool, embedding: Embedding | None, size: int) -> No
                          "its vector has")  # fmt: skip
 
 
+def _check_inputs(x: Any, inputs: int, preprocess: bool, size: int) -> None:
+    if x.shape[1] != inputs:
+        raise ValueError(f"theta has weights for {inputs} inputs, but a rule with preprocess={preprocess} and embedding_size={size} "
+                         f"has {x.shape[1]}: let the rule itself initialize them")  # fmt: skip
+
+
 def _embedded(embedding: Embedding | None, size: int, theta: Any, task: Any) -> Any:
     vector = None if embedding is None else embedding(theta, task)
     if vector is not None and np.shape(vector) != (size,):
@@ -163,6 +169,7 @@ def lstm(
     def update(theta: Any, phi: Any, loss: Any, g: Any, state: State, task: Any = None) -> tuple[Any, State]:
         _check_state(state, initial_state(theta, phi))
         x = _rows(phi, loss, g, preprocess, _embedded(embedding, embedding_size, theta, task))
+        _check_inputs(x, theta["lstm"][0]["W"].shape[0] - state[0][0].shape[1], preprocess, embedding_size)
         # Layer by layer, each sees what the one below it puts out, $x \leftarrow h'$:
         # $$ (h', c') = \mathrm{LSTM}_\theta(x, (h, c)) $$
         new_state = []
@@ -229,6 +236,7 @@ def meta_lstm(*, preprocess: bool = False, embedding: Embedding | None = None, e
     def update(theta: Any, phi: Any, loss: Any, g: Any, state: tuple[Any, Any], task: Any = None) -> tuple[Any, tuple[Any, Any]]:
         _check_state(state, initial_state(theta, phi))
         x = _rows(phi, loss, g, preprocess, _embedded(embedding, embedding_size, theta, task))
+        _check_inputs(x, theta["i"]["W"].shape[0] - 1, preprocess, embedding_size)
         i, f = (sigmoid(np.concatenate([x, before[:, None]], axis=1) @ theta[gate]["W"] + theta[gate]["b"])[:, 0]
                 for gate, before in zip(("i", "f"), state, strict=True))  # fmt: skip
         return (1 - f) * phi + i * g, (i, f)

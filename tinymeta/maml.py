@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import check_reals, check_choice, check_count, check_flag, check_function, check_number, wanted
+from .arguments import check_array, check_choice, check_count, check_flag, check_function
 from .autodiff import Tensor, checkpoint, grad, jvp, ravel, stop_gradient, tree, value_and_grad, vjp
 from .autodiff.derivatives import inner_product
 from .bilevel import (
@@ -46,7 +46,7 @@ from .bilevel import (
     started,
     with_gradient,
 )
-from .optim import Optimizer, PerStep, floats_of, rate_at, sgd
+from .optim import Optimizer, PerStep, check_per_step, check_rates, floats_of, rate_at, sgd
 
 LearningRate = Any  # a number, a container shaped like phi, one of them for each step, or a function of theta that returns one of these
 
@@ -72,7 +72,7 @@ class InnerLoop:
         check_problem(self.problem)
         check_count("steps", self.steps, of="the number of inner steps")
         if not callable(self.lr):
-            _check_rates(self.lr, self.steps)
+            check_rates(self.lr, self.steps)
         check_function("update", self.update, "a function from learning rates to an Optimizer: write update=tm.optim.adam, lr=0.1, "
                                               "not update=tm.optim.adam(0.1)", 1)  # fmt: skip
         check_choice("order", self.order, (1, 2), of="2 is the gradient, 1 drops the second derivatives")
@@ -80,7 +80,7 @@ class InnerLoop:
             check_count("truncate", self.truncate, of="the number of last steps to differentiate; None for all")
         check_flag("checkpoint", self.checkpoint)
         if self.weights is not None:
-            check_reals("weights", self.weights, (self.steps,), of="one for the outer loss after each step")
+            check_array("weights", self.weights, (self.steps,), of="one for the outer loss after each step")
             if not self.steps:
                 raise ValueError("weights are of the outer losses after each step, and with steps=0 there is none")
 
@@ -104,7 +104,8 @@ class InnerLoop:
     def begin(self, theta: Any) -> tuple[tuple[Any, Any], Any]:
         r"""$z_0 = (\phi_0, s_0)$, and $\alpha$."""
         alpha = self.lr(theta) if callable(self.lr) else self.lr
-        _check_number_of(alpha, self.steps)
+        if isinstance(alpha, PerStep):
+            check_per_step(alpha, self.steps)
         alpha = tree.map(lambda rate: rate if type(rate) is Tensor else 1.0 * rate, alpha)  # whole numbers are floats here
         phi = started(self.problem, theta, self.task)
         return (phi, self.update(rate_at(alpha, 0) if self.steps else 0.0).init(phi)), alpha
@@ -122,28 +123,6 @@ class InnerLoop:
             if t < self.first:
                 z = stop_gradient(z)
             yield g, z
-
-
-def _check_rates(lr: LearningRate, steps: int) -> None:
-    """Numbers, or arrays, of which a part may have been learned to be negative; Tensors are what they are."""
-    _check_number_of(lr, steps)
-    rates, of = tree.flatten(lr)[0], "as learning rates: one for all, or containers like phi's, PerStep, or a function of theta"
-    if not rates:
-        raise wanted("lr", lr, of)
-    for name, rate in zip(tree.names(lr, "lr"), rates, strict=True):
-        if type(rate) is not Tensor and np.ndim(rate):
-            check_reals(name, rate, of=of)
-        elif type(rate) is not Tensor:
-            check_number(name, rate, least=0, of=of)
-
-
-def _check_number_of(alpha: Any, steps: int) -> None:
-    if isinstance(alpha, PerStep):
-        rates = alpha.rates
-        if not (isinstance(rates, (list, tuple)) or (isinstance(rates, (np.ndarray, Tensor)) and rates.ndim)):
-            raise wanted("PerStep.rates", rates, "a list or an array, with a learning rate for each step", TypeError)
-        if len(rates) != steps:
-            raise ValueError(f"PerStep has {len(rates)} learning rates for {steps} steps: give one for each")
 
 
 def inner_steps(
@@ -508,4 +487,3 @@ def _diverged(what: str, t: int, loop: InnerLoop, theta: Any) -> str:
     between = f"{rates.min():g}" if rates.min() == rates.max() else f"{rates.min():g} to {rates.max():g}"
     return (f"the inner loop diverged: {what} isn't finite after step {t} of {loop.steps}, made with alpha = {between}. Take a smaller "
             "learning rate (gradient descent is stable below 2 / the largest eigenvalue of the inner Hessian), or fewer steps")  # fmt: skip
-

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import check_reals, check_function
+from .arguments import check_array, check_function
 from .autodiff import jacobian, jvp, ravel, tree, vjp
 from .autodiff.blocks import custom_vjp, run
 from .autodiff.operations.elementwise import identity
@@ -49,7 +49,8 @@ class _Equations:
         self.residual = self(self.phi, self.theta)
         _check_finite(self.residual)
         if self.residual.shape != self.phi.shape:
-            raise ValueError(f"g has {self.residual.size} equations for {self.phi.size} unknowns: the theorem needs as many as unknowns")
+            raise ValueError(f"g has {self.residual.size} equations for {self.phi.size} unknowns: the theorem needs as many as unknowns, "
+                             "the numbers in phi, at any theta")  # fmt: skip
 
     def __call__(self, phi: Any, theta: Any) -> Any:
         return ravel(self.g(self.phi_tree(phi), self.theta_tree(theta)))[0]
@@ -74,8 +75,8 @@ class _Equations:
 
 def _check_finite(x: np.ndarray) -> None:
     if not np.all(np.isfinite(x)):
-        raise FloatingPointError("g, or a derivative of it, is not finite at phi: the solver has diverged, or phi isn't where the "
-                                 "condition is defined")  # fmt: skip
+        raise FloatingPointError("g, or a derivative of it, is not finite at phi: the solver has diverged, or phi or theta isn't where "
+                                 "the condition is defined")  # fmt: skip
 
 
 def too_far(distance: float, phi: np.ndarray, condition: str) -> str:
@@ -217,7 +218,7 @@ def _vector(x: Any, like: Any, name: str) -> np.ndarray:
     leaves, structure = tree.flatten(as_arrays(like, name))
     found = tree.leaves_like(structure, x, name)
     for leaf, part, of in zip(leaves, found, tree.names(like, name), strict=True):
-        check_reals(of, part, leaf.shape)
+        check_array(of, part, leaf.shape)
     return ravel([np.asarray(part, leaf.dtype) for leaf, part in zip(leaves, found, strict=True)])[0]
 
 
@@ -320,7 +321,7 @@ def solution(g: Condition, solve: Callable[..., Any]) -> Callable[..., Any]:
 def _found(phi: Any) -> Any:
     """What a solver returns, as arrays; a whole number that it found is a float all the same."""
     for name, leaf in zip(tree.names(phi, "solve(...)"), tree.flatten(phi)[0], strict=True):
-        check_reals(name, data_of(leaf), finite=False)
+        check_array(name, data_of(leaf), finite=False)
     return as_arrays(tree.map(lambda leaf: 1.0 * data_of(leaf), phi), "phi")
 
 

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arguments import check_reals, check_choice, check_count, check_number
+from .arguments import check_array, check_choice, check_count, check_number, wanted
 
 Product = Callable[[np.ndarray], np.ndarray]
 DENSE = ("cholesky", "lu")
@@ -184,8 +184,14 @@ def solve(
     ('converged', 1, 2)
     """
     method = Solver(solver, damping, iterations, tolerance, alpha)
-    b = _real("b", b, (None,))
-    found = method(H if callable(H) else _real("H", H, (b.size, b.size)), b)
+    if not callable(H):
+        H = _real("H", H, (None, None))
+        if H.shape[0] != H.shape[1]:
+            raise wanted("H", H, "a square matrix, or a function v -> H v")
+    b = _real("b", b, (None if callable(H) else len(H),))
+    if not b.size:
+        raise wanted("b", b, "one number or more")
+    found = method(H, b)
     if found.advice:
         warnings.warn(found.advice, RuntimeWarning, stacklevel=2)
     return found
@@ -193,7 +199,7 @@ def solve(
 
 def _real(name: str, x: Any, shape: tuple[int | None, ...]) -> np.ndarray:
     """An array of floats; whether they are finite is asked later."""
-    check_reals(name, x, shape, finite=False)
+    check_array(name, x, shape, finite=False)
     x = np.asarray(x)
     return x if x.dtype.kind == "f" else x.astype(float)
 
@@ -291,7 +297,7 @@ def lu(J: np.ndarray, b: np.ndarray) -> np.ndarray:
         factors = linalg.lu_factor(J)
     if not _regular(np.abs(np.diag(factors[0]))):
         raise np.linalg.LinAlgError("the matrix of the implicit function theorem is singular: the solution is not locally unique, and "
-                                    "has no derivative. Add a regulariser, or damping=")  # fmt: skip
+                                    "phi has no derivative. Add a regulariser, or damping=")  # fmt: skip
     return linalg.lu_solve(factors, b)
 
 
