@@ -96,6 +96,10 @@ class Call(NamedTuple):
     arguments: dict[str, Any]
 
 
+ALSO_CALLED = {"primals": "x", "arguments": "x", "alpha": "learning rate", "lr": "learning rate", "rates": "PerStep"}
+"""What a message may call an argument besides its name."""
+
+
 rng = np.random.default_rng(0)
 X, V = rng.normal(size=(2, 3)), rng.normal(size=(2, 3))
 TASK, THETA = quadratics.draw(rng, 6), rng.normal(size=6)
@@ -142,7 +146,7 @@ CALLS: dict[str, Call] = {
                        {"forward": loss, "rule": callers(lambda c_bar, c, x: (c_bar * x,)), "x": X}),
     "jit": Call(applied(tm.jit), {"f": loss, "x": X, "static_argnames": ()}),
     "trace": Call(tm.trace, {"f": loss, "x": X, "static_argnames": ()}),
-    "a program": Call(tm.trace(loss, X), {"x": X}),
+    "a program": Call(lambda arguments: tm.trace(loss, X)(arguments), {"arguments": X}),
     "ravel": Call(tm.ravel, {"tree": [X, V]}),
     "set_at": Call(tm.set_at, {"x": tm.tensor(X), "index": (0, 1), "value": 2.0}),
     "stop_gradient": Call(tm.stop_gradient, {"x": tm.tensor(X)}),
@@ -301,7 +305,8 @@ def outcome_of(function: Callable[..., Any], arguments: dict[str, Any], argument
         message = f"{type(error).__name__}: {error}"
         if is_the_callers(error):
             return "caller's", message
-        return ("inside" if not isinstance(error, OWN) else "told" if says(str(error), argument, value) else "unnamed"), message
+        own = isinstance(error, OWN) or (function is tm.set_at and isinstance(error, IndexError))  # as NumPy's indexing raises it
+        return ("inside" if not own else "told" if says(str(error), argument, value) else "unnamed"), message
     finally:
         signal.alarm(0)
     return "returned", ""
@@ -318,9 +323,12 @@ def _out_of_time(*_: Any) -> None:
 FOLDERS = [os.path.dirname(module.__file__) for module in (np, autodiff.operations)] + [sys.modules["tinymeta.autodiff.tensor"].__file__]
 
 
-def is_the_callers(error: BaseException) -> bool:
+def is_the_callers(error: BaseException | None) -> bool:
     """Whether a function that the library was given raised it, or NumPy or an operation that this function called."""
-    frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    frames: list[CodeType] = []
+    while error is not None:  # operations catch an error, and raise one that says what they were given
+        frames += [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+        error = error.__context__
     outside = [code for code in frames if not code.co_filename.startswith(tuple(FOLDERS))]
     return outside[-1] in CALLERS
 
@@ -328,21 +336,22 @@ def is_the_callers(error: BaseException) -> bool:
 def says(message: str, argument: str, value: Any) -> bool:
     """Whether a message names an argument, or its value: as it is written in errors, by its name, or by the shape that doesn't fit."""
     shape = getattr(value, "shape", None)
-    given = [shown(value), getattr(value, "__name__", ""), *([str(shape), str(list(shape))] if isinstance(shape, tuple) else [])]
-    return bool(re.search(rf"\b{argument}\b", message)) or any(len(text) > 2 and text in message for text in given)
+    shapes = [str(shape), str(list(shape))] if isinstance(shape, tuple) else []
+    given = [value if isinstance(value, str) else shown(value), getattr(value, "__name__", ""), *shapes]
+    named = any(re.search(rf"\b{name}\b", message) for name in (argument, ALSO_CALLED.get(argument, argument)))
+    packed = message.replace(" ", "")
+    return named or any(len(text) > 2 and text.replace(" ", "") in packed for text in given)
 
 
 def _positional(function: Callable[..., Any], arguments: dict[str, Any]) -> list[Any]:
-    """What must be given by its place: the examples of `trace`, `check_grad` and programs have no names."""
-    if function in (tm.trace, tm.check_grad):
-        return [arguments["f"], arguments["x"]]
-    return [arguments["x"]] if isinstance(function, tm.Program) else []
+    """What must be given by its place: the examples of `trace` and `check_grad` have no names."""
+    return [arguments["f"], arguments["x"]] if function in (tm.trace, tm.check_grad) else []
 
 
 def _keywords(function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
     if function in (tm.trace, tm.check_grad):
         return {name: x for name, x in arguments.items() if name not in ("f", "x")}
-    return {} if isinstance(function, tm.Program) else arguments
+    return arguments
 
 
 def main() -> int:

@@ -8,7 +8,14 @@ import pytest
 import tinymeta as tm
 from tests import fuzz
 
-FINE: dict[tuple[str, str, str], str] = {}
+FINE = {
+    ("custom_vjp", "forward", "a function"): "what it returned is an integer, and grad says that it has no derivative",
+    ("jvp", "primals", "ragged"): "two arguments, of which the function takes one, as Python says",
+    ("nn.mlp", "activation", "a function"): "what it returned doesn't fit the next layer, as NumPy says",
+    ("nn.normalised_mlp", "activation", "a function"): "the same",
+    ("omniglot.load", "path", "an empty list"): "the message is about the places to look in, and where to find Omniglot",
+    ("omniglot.load", "path", "a list of text"): "the message names the first place",
+}
 """Calls whose message may leave the argument unnamed, and why."""
 
 

@@ -137,8 +137,8 @@ def test_the_derivative_by_the_learning_rate_eager_and_traced(kind, alpha):
 
 
 @pytest.mark.parametrize("alpha, message", [
-    ([0.1], r"the learning rate \(alpha, or lr\) has another structure: expected dict with \['a'\], got list"),
-    (np.array([0.1, 0.2]), r"the learning rate \(alpha, or lr\) has another structure: expected dict with \['a'\], got ndarray"),
+    ([0.1], r"the learning rate has another structure: expected dict with \['a'\], got list"),
+    (np.array([0.1, 0.2]), r"the learning rate has another structure: expected dict with \['a'\], got ndarray"),
     ({"a": np.ones(3)}, r"a learning rate of shape \(3,\) doesn't fit parameters of shape \(2,\): give one number for all, or containers"),
     ({"a": np.ones((2, 2))}, r"a learning rate of shape \(2, 2\) doesn't fit"),
 ])  # fmt: skip

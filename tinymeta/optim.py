@@ -48,7 +48,7 @@ def rates(alpha: Rate, theta: Any) -> Any:
     if tree.children(alpha) is None and np.ndim(alpha) == 0:
         return tree.map(lambda _: alpha, theta)
     leaves, structure = tree.flatten(theta)
-    found = tree.leaves_like(structure, alpha, "the learning rate (alpha, or lr)")
+    found = tree.leaves_like(structure, alpha, "the learning rate")
     for rate, leaf in zip(found, leaves, strict=True):
         if repeated_axes(np.shape(rate), np.shape(leaf)) is None:
             raise ValueError(f"a learning rate of shape {np.shape(rate)} doesn't fit parameters of shape {np.shape(leaf)}: give one "
