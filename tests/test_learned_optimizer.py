@@ -515,3 +515,32 @@ def test_a_start_with_a_whole_number_and_one_of_integers():
     assert run(1).phi["a"] == run(1.0).phi["a"] != 1 and relative_error(run(1).grad, run(1.0).grad) == 0
     with pytest.raises(TypeError, match=r"with respect to init\(theta, task\)\['a'\]: it is int64\[\], and only floats have derivatives"):
         run(np.array(1))
+
+
+@pytest.mark.parametrize("state, message", [
+    ([], "state has another structure"), ([(np.zeros((6, HIDDEN)),) * 2] * 5, "state has another structure"), (0.5, "state has another"),
+    ([(np.zeros((7, HIDDEN)),) * 2] * len(WEIGHTS["lstm"]), r"state\[0\]\[0\]=float64.*: an array of shape"),
+])  # fmt: skip
+def test_a_state_of_other_layers(state, message):
+    with pytest.raises(ValueError, match=message):
+        learned_optimizer.unroll(WEIGHTS, lambda phi: np.sum(phi**2), np.ones(6), steps=1, second_derivatives=True, state=state)
+
+
+@pytest.mark.parametrize("make", [learned_optimizer.lstm, learned_optimizer.meta_lstm])
+def test_weights_for_other_inputs(make):
+    theta, rule = make().initialize(rng), make(preprocess=True)
+    with pytest.raises(ValueError, match=r"theta has weights for [34] inputs, but a rule with preprocess=True .* has [56]"):
+        learned_optimizer.unroll(theta, lambda phi: np.sum(phi**2), np.ones(6), steps=1, second_derivatives=True, rule=rule)
+
+
+@pytest.mark.parametrize("options", [{"embedding_size": 2}, {"embedding": lambda theta, task: task}])
+@pytest.mark.parametrize("make", [learned_optimizer.lstm, learned_optimizer.meta_lstm])
+def test_an_embedding_and_its_size_go_together(make, options):
+    with pytest.raises(ValueError, match=r"embedding_size=.* with embedding=.*: they go together"):
+        make(**options)
+
+
+@pytest.mark.parametrize("gate, value", [("alpha", 0.0), ("alpha", -0.1), ("forget", 1), ("forget", np.nan)])
+def test_gates_are_between_0_and_1(gate, value):
+    with pytest.raises(ValueError, match=f"{gate}={value}: a number above 0 and below 1"):
+        learned_optimizer.meta_lstm().initialize(rng, **{gate: value})

@@ -401,3 +401,9 @@ def test_the_closed_form_catches_the_transpose(monkeypatch, product, transposed,
     assert relative_error(product(g, x, b), truth) < 1e-10
     monkeypatch.setattr(where, name, broken)
     assert relative_error(product(g, x, b), truth) > 1e-2
+
+
+@pytest.mark.parametrize("phi_bar", [np.ones(3), 1.0, np.array([1.0, np.nan]), np.array(["a", "b"])])
+def test_a_cotangent_of_another_shape(phi_bar):
+    with pytest.raises(ValueError, match=r"phi_bar=.*: finite numbers of shape \(2,\)"):
+        implicit.root_vjp(lambda phi, theta: phi - theta, np.ones(2), np.ones(2), phi_bar)

@@ -169,8 +169,8 @@ def check_problem(problem: Any, *, judged: bool = True, started: bool = False) -
     TypeError: problem=<built-in function len>: tm.Bilevel(inner, outer), the two losses
     """
     check_type("problem", problem, Bilevel, "tm.Bilevel(inner, outer), the two losses")
-    if judged:
-        check_function("problem.outer", problem.outer, "a function of (phi, theta, task)", 3)
+    if judged and problem.outer is None:
+        raise wanted("problem.outer", None, "a function of (phi, theta, task)", TypeError)
     if started and problem.init is None:
         raise ValueError("theta are the weights of the optimizer here, so the problem must say where phi starts: "
                          "tm.Bilevel(inner, outer, init=lambda theta, task: phi_0)")  # fmt: skip
