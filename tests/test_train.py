@@ -283,7 +283,8 @@ def test_an_objective_that_is_not_a_scalar():
     ({"evaluate": np.sum, "evaluate_every": 0}, "evaluate_every=0: an integer, 1 or more"),
 ])  # fmt: skip
 def test_what_fit_refuses(options, message):
-    right = {"objective": lambda theta, task: np.sum((theta - task) ** 2), "theta": np.ones(2), "tasks": lambda rng, count: rng.normal(size=(count, 2)),
-             "optimizer": tm.optim.sgd(0.1), "iterations": 1, "meta_batch": 2, "seed": 0, "quiet": True}  # fmt: skip
+    right = {"objective": lambda theta, task: np.sum((theta - task) ** 2), "theta": np.ones(2),
+             "tasks": lambda rng, count: rng.normal(size=(count, 2)), "optimizer": tm.optim.sgd(0.1),
+             "iterations": 1, "meta_batch": 2, "seed": 0, "quiet": True}  # fmt: skip
     with pytest.raises((TypeError, ValueError, FloatingPointError), match=message):
         tm.fit(**(right | options))
