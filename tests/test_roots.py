@@ -378,7 +378,7 @@ def test_a_condition_that_is_not_finite():
     for derivative in (lambda: implicit.root_jacobian(g, 0.0, 1.0), lambda: implicit.root_vjp(g, -1.0, 1.0, 1.0),
                        lambda: implicit.root_jacobian(root, 0.0, 0.0), lambda: implicit.root_vjp(root, 0.0, 0.0, 1.0),
                        lambda: tm.grad(implicit.solution(lambda y, x: y * np.inf - x, lambda x: 1.0))(1.0)):  # fmt: skip
-        with pytest.raises(FloatingPointError, match="g, or a derivative of it, is not finite at phi"):
+        with pytest.raises(FloatingPointError, match="g, or a derivative of it, is not finite at "):
             derivative()
 
 

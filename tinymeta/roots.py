@@ -19,6 +19,7 @@ $$ J \dot\phi = -N \dot\theta, \qquad\qquad J^\top u = \bar\phi, \;\; \bar\theta
 from __future__ import annotations
 
 import functools
+import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -73,10 +74,10 @@ class _Equations:
                 warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
-def _check_finite(x: np.ndarray) -> None:
+def _check_finite(x: np.ndarray, at: Callable[[], str] = lambda: "phi and theta") -> None:
     if not np.all(np.isfinite(x)):
-        raise FloatingPointError("g, or a derivative of it, is not finite at phi: the solver has diverged, or phi or theta isn't where "
-                                 "the condition is defined")  # fmt: skip
+        raise FloatingPointError(f"g, or a derivative of it, is not finite at {at()}: the solver has diverged, or that isn't where the "
+                                 "condition is defined")  # fmt: skip
 
 
 def too_far(distance: float, phi: np.ndarray, condition: str) -> str:
@@ -334,7 +335,11 @@ def _pull(g: Condition, phi_bar: Any, phi: Any, args: tuple[Any, ...]) -> tuple[
     graph = run(lambda *_: ravel(g(phi, *args))[0], [*unknowns, *given])
     J = jacobian(lambda vector: ravel(g(phi_tree(vector), *args))[0])(vector)
     if not is_tracing():  # under a trace there are no values
-        _check(data_of(J), data_of(graph.outputs[0]), data_of(vector))
+        residual = data_of(graph.outputs[0])
+        _check_finite(residual, lambda: ", ".join(itertools.chain(*tree.argument_names(g, (phi, *args)))))
+        warning = too_far(float(np.linalg.norm(lu(data_of(J), residual))), data_of(vector), "g(phi, ...) = 0")
+        if warning:
+            warnings.warn(warning, RuntimeWarning, stacklevel=2)
     # $$ J^\top u = \bar\phi $$
     u = np.linalg.solve((J if record else data_of(J)).T, ravel(phi_bar)[0])
     # $$ \bar\theta = -N^\top u, \qquad \bar t = -(\partial g / \partial t)^\top u, $$ without the ways through phi: there this sweep ends.
@@ -347,10 +352,3 @@ def _pull(g: Condition, phi_bar: Any, phi: Any, args: tuple[Any, ...]) -> tuple[
 def _on_top(x: Any) -> Tensor:
     """A node of its own: the same Tensor may be given twice, and captured as well."""
     return identity(x) if type(x) is Tensor else tensor(x)
-
-
-def _check(J: np.ndarray, residual: np.ndarray, phi: np.ndarray) -> None:
-    _check_finite(residual)
-    warning = too_far(float(np.linalg.norm(lu(J, residual))), phi, "g(phi, ...) = 0")
-    if warning:
-        warnings.warn(warning, RuntimeWarning, stacklevel=2)
