@@ -166,6 +166,9 @@ CALLS: dict[str, Call] = {
     "tree.flatten": Call(tm.tree.flatten, {"tree": [X, V]}),
     "Bilevel": Call(lambda **parts: maml.meta_gradient(tm.Bilevel(**parts), THETA, TASK, steps=1, lr=0.1),
                     {"inner": inner, "outer": outer, "init": callers(lambda theta, task: theta)}),
+    "Bilevel.adapting": Call(lambda adapted: maml.adapt(PROBLEM.adapting(adapted), THETA, TASK, steps=1, lr=0.1), {"adapted": True}),
+    "maml.reptile_objective": Call(lambda theta, **options: tm.grad(maml.reptile_objective(**options))(theta, TASK), {
+        "theta": THETA, "problem": PROBLEM, "steps": 2, "lr": 0.1, "update": optim.sgd}),
     "maml.meta_gradient": Call(maml.meta_gradient, {
         "problem": PROBLEM, "theta": THETA, "task": TASK, "steps": 2, "lr": 0.1, "update": optim.sgd, "order": 2, "truncate": 2,
         "by": "graph", "checkpoint": False, "weights": None}),
@@ -178,8 +181,13 @@ CALLS: dict[str, Call] = {
         "theta": THETA, "task": TASK, "phi": None, "solver": "cg", "damping": 0.1, "iterations": 3, "tolerance": 1e-6}),
     "implicit.meta_gradient, neumann": Call(
         partial(implicit.meta_gradient, implicit.proximal(PROBLEM, 1.0), THETA, TASK, solver="neumann"), {"alpha": 0.1, "iterations": 3}),
-    "implicit.solve_inner": Call(implicit.solve_inner, {"problem": implicit.proximal(PROBLEM, 1.0), "theta": THETA, "task": TASK}),
-    "implicit.proximal": Call(lambda **arguments: implicit.meta_gradient(implicit.proximal(**arguments), THETA, TASK), {
+    "implicit.solve_inner": Call(implicit.solve_inner, {
+        "problem": implicit.proximal(PROBLEM, 1.0), "theta": THETA, "task": TASK, "method": "gradient descent", "lr": 0.1,
+        "iterations": 2}),
+    "implicit.stationarity": Call(implicit.stationarity, {"problem": PROBLEM, "phi": THETA, "theta": THETA, "task": TASK}),
+    "implicit.fixed_point": Call(lambda T: implicit.root_jacobian(implicit.fixed_point(T), 0.7390851332, 1.0), {
+        "T": callers(lambda x, u: np.cos(u * x))}),
+    "implicit.proximal": Call(lambda **arguments: maml.adapt(implicit.proximal(**arguments), THETA, TASK, steps=1, lr=0.1), {
         "problem": PROBLEM, "strength": 1.0}),
     "implicit.objective": Call(lambda theta, **options: tm.grad(implicit.objective(**options))(theta, TASK), {
         "theta": THETA, "problem": implicit.proximal(PROBLEM, 1.0), "steps": 2, "lr": 0.1, "iterations": 2}),
@@ -197,13 +205,15 @@ CALLS: dict[str, Call] = {
         rule := learned_optimizer.meta_lstm(), rule.initialize(rng, alpha=alpha, forget=forget)), {"alpha": 0.1, "forget": 0.9}),
     "learned_optimizer.classical": Call(lambda optimizer: _of_rule(learned_optimizer.classical(optimizer), 0.1), {"optimizer": optim.adam}),
     "learned_optimizer.unroll": Call(learned_optimizer.unroll, {
-        "theta": WEIGHTS, "loss": loss, "phi": THETA, "steps": 2, "second_derivatives": True, "rule": learned_optimizer.LSTM}),
+        "theta": WEIGHTS, "loss": loss, "phi": THETA, "steps": 2, "second_derivatives": True, "rule": learned_optimizer.LSTM,
+        "state": learned_optimizer.initial_state(WEIGHTS, THETA)}),
     "learned_optimizer.meta_gradient": Call(learned_optimizer.meta_gradient, {
         "problem": LEARNED, "theta": WEIGHTS, "task": TASK, "steps": 2, "second_derivatives": True, "losses": "sum", "truncate": 1}),
     "learned_optimizer.objective": Call(lambda theta, **options: learned_optimizer.objective(**options)(theta, TASK), {
         "theta": WEIGHTS, "problem": LEARNED, "steps": 2, "second_derivatives": True, "losses": "sum", "truncate": 1}),
     "evolution_strategies": Call(evolution.evolution_strategies, {
-        "F": callers(lambda theta, task: inner(theta, None, task)), "theta": THETA, "task": TASK, "rng": rng, "sigma": 0.1, "pairs": 2}),
+        "F": callers(lambda theta, task: inner(theta, None, task)), "theta": THETA, "task": TASK, "rng": rng, "sigma": 0.1, "pairs": 2,
+        "directions": callers(lambda rng, shape: rng.normal(size=shape))}),
     "baselines.tune": Call(baselines.tune, {
         "optimizer": optim.sgd, "problem": tm.Bilevel(distance, distance, callers(lambda theta, task: task.phi_0)), "tasks": DISTANCES,
         "rates": np.array([0.001, 0.01]), "steps": 2, "losses": "sum"}),

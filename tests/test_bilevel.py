@@ -1,12 +1,13 @@
 """The two-level problem: where the adaptation starts, and diagnostics that are computed when asked for."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 
 import tinymeta as tm
-from tinymeta import bilevel
+from tinymeta import bilevel, maml
 
 
 def loss(phi, theta, task):
@@ -138,3 +139,45 @@ def test_a_function_with_a_given_gradient():
     for make in (tm.value_and_grad, lambda F: tm.jit(tm.value_and_grad(F))):
         value, gradient = make(F)(theta)
         assert value == 9.0 and np.array_equal(gradient["a"], direction["a"]) and gradient["b"] == 0.5
+
+
+# ## What makes no sense
+@pytest.mark.parametrize("parts, message", [
+    ({"inner": lambda phi, theta: phi}, r"inner=.*: a function of \(phi, theta, task\)"),
+    ({"outer": 1.0}, r"outer=1.0: a function of \(phi, theta, task\)"),
+    ({"init": np.ones(2)}, r"init=float64\[2\]: a function of \(theta, task\) that returns phi_0; None starts at theta"),
+])  # fmt: skip
+def test_losses_of_other_arguments(parts, message):
+    loss = lambda phi, theta, task: phi
+    with pytest.raises(TypeError, match=message):
+        tm.Bilevel(**({"inner": loss, "outer": loss} | parts))
+
+
+def test_losses_with_more_arguments_than_are_needed():
+    wrapped = functools.wraps(np.sin)(lambda *args: args[0])
+    tm.Bilevel(lambda *args: args[0], lambda phi, theta, task, more=0.0: phi, functools.partial(lambda scale, theta, task: theta, 2.0))
+    tm.Bilevel(tm.jit(lambda phi, theta, task: phi), wrapped, tm.checkpoint(lambda theta, task: theta))
+
+
+def test_what_adapts_is_said_by_booleans():
+    problem = tm.Bilevel(lambda phi, theta, task: phi["a"] ** 2, None).adapting({"a": "no"})
+    with pytest.raises(TypeError, match=r"adapted='no': True or False, for phi\['a'\]"):
+        problem.start({"a": 1.0}, None)
+
+
+@pytest.mark.parametrize("x, error, message", [
+    ({}, ValueError, "phi=.*: there is no number in it that could change"),
+    ([np.zeros((0, 3))], ValueError, "phi=.*: there is no number in it that could change"),
+    ([np.ma.masked_array([1.0, 2.0], [True, False])], TypeError, r"phi\[0\]=.*: an array without a mask"),
+    ([1.0, 1j], TypeError, r"with respect to phi\[1\]"),
+])  # fmt: skip
+def test_what_has_no_derivative(x, error, message):
+    with pytest.raises(error, match=message):
+        bilevel.floats(x, "phi")
+
+
+def test_a_problem_without_an_outer_loss_has_an_inner_level_alone():
+    problem = tm.Bilevel(lambda phi, theta, task: (phi - 1) ** 2, None)
+    assert abs(tm.implicit.solve_inner(problem, 3.0, None) - 1) < 1e-12
+    with pytest.raises(TypeError, match=r"problem\.outer=None: a function of"):
+        maml.meta_gradient(problem, 3.0, None, steps=1, lr=0.1)

@@ -183,7 +183,7 @@ def test_an_estimator_that_raises_is_a_row_that_says_why():
     concave = tm.Bilevel(lambda phi, theta, task: -phi @ phi, quadratics.outer)
     rows = tm.compare(concave, THETA, TASK, estimators)
     assert rows["MAML"].error < 1e-14 and rows["MAML"].failure is None
-    why = "ValueError: by='grpah': choose 'graph', 'recursion' or 'forward'"
+    why = "ValueError: by='grpah': choose one of 'graph', 'recursion', 'forward'"
     assert rows["typing error"] == comparison.Row("typing error", failure=why)
     assert rows["indefinite"].failure.startswith("LinAlgError: the inner Hessian is not positive definite")
     assert rows["indefinite"].value is None

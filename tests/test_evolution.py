@@ -115,9 +115,9 @@ def test_float32_stays_float32():
 
 # ## What is refused
 @pytest.mark.parametrize("sigma, pairs, message", [
-    (0.0, 3, "sigma=0.0: how far the weights are shifted is a number above 0"),
+    (0.0, 3, "sigma=0.0: a number above 0, how far the weights are shifted"),
     (np.nan, 3, "sigma=nan"),
-    (0.1, 0, "pairs=0: the number of directions is an integer, 1 or more"),
+    (0.1, 0, "pairs=0: an integer, 1 or more, the number of directions"),
     (0.1, 2.5, "pairs=2.5"),
 ])  # fmt: skip
 def test_options_that_make_no_sense(sigma, pairs, message):

@@ -496,3 +496,15 @@ def test_an_objective_that_is_broken_on_purpose_is_caught(monkeypatch, name, bro
     monkeypatch.setattr(implicit, name, broken)
     with pytest.raises(AssertionError):
         test_the_objective_with_all_its_conjugate_gradients_at_the_end_of_the_adaptation()
+
+
+@pytest.mark.parametrize("strength", [-1.0, np.nan, np.ones(2), "1", True])
+def test_a_strength_that_makes_no_sense(strength):
+    with pytest.raises(ValueError, match=r"strength=.*: a number, 0 or more, or a function of theta"):
+        implicit.proximal(tm.Bilevel(lambda phi, theta, task: phi, None), strength)
+
+
+def test_a_strength_may_be_a_tensor():
+    problem = tm.Bilevel(lambda phi, theta, task: phi, None)
+    slope = tm.grad(lambda strength: implicit.proximal(problem, strength).inner(3.0, 1.0, None))(2.0)
+    assert slope == 2.0

@@ -368,9 +368,10 @@ def test_the_inputs_of_one_coordinate():
     np.testing.assert_allclose(learned_optimizer._rows(phi, loss, g, True, None), logarithms)
     np.testing.assert_allclose(learned_optimizer._rows(phi, loss, g, False, e), np.hstack([plain, [e, e]]))
     for preprocess, size, inputs in ((False, 0, 3), (True, 0, 5), (False, 2, 5), (True, 4, 9)):
-        rule = learned_optimizer.lstm(preprocess=preprocess, embedding=embedding, embedding_size=size)
+        shown = {"preprocess": preprocess, "embedding": embedding if size else None, "embedding_size": size}
+        rule = learned_optimizer.lstm(**shown)
         assert rule.initialize(rng, hidden=HIDDEN)["lstm"][0]["W"].shape == (inputs + HIDDEN, 4 * HIDDEN)
-        rule = learned_optimizer.meta_lstm(preprocess=preprocess, embedding=embedding, embedding_size=size)
+        rule = learned_optimizer.meta_lstm(**shown)
         assert rule.initialize(rng)["i"]["W"].shape == rule.initialize(rng)["f"]["W"].shape == (inputs + 1, 1)
 
 
@@ -453,10 +454,10 @@ def test_a_classical_rule_does_what_the_optimizer_does(make):
 
 # ## What is refused
 @pytest.mark.parametrize("options, message", [
-    ({"steps": -1}, "steps=-1: the number of updates is an integer, 0 or more"),
-    ({"steps": 2.0}, "steps=2.0: the number"),
-    ({"losses": "mean"}, "losses='mean': choose 'query', the outer loss at the end, or 'sum'"),
-    ({"truncate": 0}, "truncate=0: the number of steps to differentiate through at a time is an integer, 1 or more; None for all"),
+    ({"steps": -1}, "steps=-1: an integer, 0 or more, the number of updates"),
+    ({"steps": 2.0}, "steps=2.0: an integer"),
+    ({"losses": "mean"}, "losses='mean': choose one of 'query', 'sum': the outer loss at the end, or the sum"),
+    ({"truncate": 0}, "truncate=0: an integer, 1 or more, the number of steps to differentiate through at a time; None for all"),
 ])  # fmt: skip
 def test_options_that_make_no_sense(options, message):
     options = {"steps": 2, "second_derivatives": True} | options
@@ -512,5 +513,34 @@ def test_a_start_with_a_whole_number_and_one_of_integers():
     problem = lambda a: tm.Bilevel(loss, loss, init=lambda theta, task: {"a": a, "b": np.ones(2)})
     run = lambda a: learned_optimizer.meta_gradient(problem(a), WEIGHTS, None, steps=3, second_derivatives=True)
     assert run(1).phi["a"] == run(1.0).phi["a"] != 1 and relative_error(run(1).grad, run(1.0).grad) == 0
-    with pytest.raises(TypeError, match=r"with respect to phi\['a'\]: it is int64\[\], and only floats have derivatives"):
+    with pytest.raises(TypeError, match=r"with respect to init\(theta, task\)\['a'\]: it is int64\[\], and only floats have derivatives"):
         run(np.array(1))
+
+
+@pytest.mark.parametrize("state, message", [
+    ([], "state has another structure"), ([(np.zeros((6, HIDDEN)),) * 2] * 5, "state has another structure"), (0.5, "state has another"),
+    ([(np.zeros((7, HIDDEN)),) * 2] * len(WEIGHTS["lstm"]), r"state\[0\]\[0\]=float64.*: an array of shape"),
+])  # fmt: skip
+def test_a_state_of_other_layers(state, message):
+    with pytest.raises(ValueError, match=message):
+        learned_optimizer.unroll(WEIGHTS, lambda phi: np.sum(phi**2), np.ones(6), steps=1, second_derivatives=True, state=state)
+
+
+@pytest.mark.parametrize("make", [learned_optimizer.lstm, learned_optimizer.meta_lstm])
+def test_weights_for_other_inputs(make):
+    theta, rule = make().initialize(rng), make(preprocess=True)
+    with pytest.raises(ValueError, match=r"theta has weights for [34] inputs, but a rule with preprocess=True .* has [56]"):
+        learned_optimizer.unroll(theta, lambda phi: np.sum(phi**2), np.ones(6), steps=1, second_derivatives=True, rule=rule)
+
+
+@pytest.mark.parametrize("options", [{"embedding_size": 2}, {"embedding": lambda theta, task: task}])
+@pytest.mark.parametrize("make", [learned_optimizer.lstm, learned_optimizer.meta_lstm])
+def test_an_embedding_and_its_size_go_together(make, options):
+    with pytest.raises(ValueError, match=r"embedding_size=.* with embedding=.*: they go together"):
+        make(**options)
+
+
+@pytest.mark.parametrize("gate, value", [("alpha", 0.0), ("alpha", -0.1), ("forget", 1), ("forget", np.nan)])
+def test_gates_are_between_0_and_1(gate, value):
+    with pytest.raises(ValueError, match=f"{gate}={value}: a number above 0 and below 1"):
+        learned_optimizer.meta_lstm().initialize(rng, **{gate: value})

@@ -303,13 +303,13 @@ def test_forward_mode_does_not_need_more_memory_for_more_steps():
 # ## What makes no sense
 @EACH_WAY
 @pytest.mark.parametrize("wrong, message", [
-    ({"steps": -1}, "steps=-1: the number of inner steps is an integer, 0 or more"),
-    ({"steps": 2.0}, "steps=2.0: the number of inner steps is an integer"),
-    ({"order": 3}, "order=3: 2 is the gradient, 1 drops the second derivatives"),
-    ({"truncate": -1}, "truncate=-1: the number of last steps to differentiate is an integer, 0 or more"),
+    ({"steps": -1}, "steps=-1: an integer, 0 or more, the number of inner steps"),
+    ({"steps": 2.0}, "steps=2.0: an integer, 0 or more"),
+    ({"order": 3}, "order=3: choose one of 1, 2: 2 is the gradient, 1 drops the second derivatives"),
+    ({"truncate": -1}, "truncate=-1: an integer, 0 or more, the number of last steps to differentiate; None for all"),
     ({"truncate": 1.5}, "truncate=1.5: "),
-    ({"weights": [1.0, 2.0]}, "weights has 2 numbers for 1 steps: give one for the outer loss after each step"),
-    ({"weights": [], "steps": 0}, "weights has 0 numbers for 0 steps"),
+    ({"weights": [1.0, 2.0]}, r"weights=\[1.0, 2.0\]: finite numbers of shape \(1,\), one for the outer loss after each step"),
+    ({"weights": [], "steps": 0}, "weights are of the outer losses after each step, and with steps=0 there is none"),
 ])  # fmt: skip
 def test_arguments_that_make_no_sense(way, wrong, message):
     with pytest.raises(ValueError, match=message):
@@ -325,13 +325,13 @@ def test_numpys_integers_are_integers():
 
 
 def test_an_unknown_method():
-    with pytest.raises(ValueError, match="by='magic': choose 'graph', 'recursion' or 'forward'"):
+    with pytest.raises(ValueError, match="by='magic': choose one of 'graph', 'recursion', 'forward'"):
         maml.meta_gradient(QUADRATIC, THETA, TASK, steps=1, lr=ALPHA, by="magic")
 
 
 @pytest.mark.parametrize("update", [optim.adam(0.1), "adam"])
 def test_an_update_is_a_function_of_the_learning_rate(update):
-    with pytest.raises(TypeError, match=rf"write update=tm.optim.adam, lr=0.1, not .*got {type(update).__name__}"):
+    with pytest.raises(TypeError, match=r"update=.*: write update=tm.optim.adam, lr=0.1, not"):
         maml.meta_gradient(QUADRATIC, THETA, TASK, steps=1, lr=ALPHA, update=update)
 
 
@@ -364,8 +364,8 @@ def test_a_loop_that_diverges_in_a_step_of_its_own_rate():
     lr = maml.PerStep([np.array([0.001]), np.array([0.001]), np.array([1e200])])
     with pytest.raises(FloatingPointError, match=r"the inner loss isn't finite after step 3 of 3, made with alpha = 1e\+200\."):
         maml.meta_gradient(CUBIC, np.array([10.0]), None, steps=3, lr=lr)
-    with pytest.raises(FloatingPointError, match=r"phi isn't finite after step 1 of 1, made with alpha = 0\.1 to inf\."):
-        maml.meta_gradient(CUBIC, np.array([10.0, 1.0]), None, steps=1, lr=np.array([0.1, np.inf]))
+    with pytest.raises(FloatingPointError, match=r"phi isn't finite after step 1 of 1, made with alpha = 0\.1 to 1e\+308\."):
+        maml.meta_gradient(CUBIC, np.array([10.0, 1.0]), None, steps=1, lr=np.array([0.1, 1e308]))
 
 
 @pytest.mark.parametrize("theta, what", [(np.array([np.nan]), "phi"), (np.array([1e200]), "the inner loss")])

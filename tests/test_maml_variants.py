@@ -80,7 +80,7 @@ def test_a_learning_rate_for_each_step(way):
 
 @pytest.mark.parametrize("lr, message", [
     ({"b": 0.1}, r"the learning rate has another structure: expected dict with \['a'\], got dict with \['b'\]"),
-    ([0.1], "the learning rate has another structure"),
+    ([0.1], r"the learning rate has another structure"),
     (np.array([0.1, 0.2]), r"another structure: expected dict with \['a'\], got ndarray"),
     ({"a": np.array([0.1, 0.2, 0.3])}, r"a learning rate of shape \(3,\) doesn't fit parameters of shape \(2,\): give one number"),
     ({"a": np.array([[0.1, 0.2]])}, r"a learning rate of shape \(1, 2\) doesn't fit"),

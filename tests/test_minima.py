@@ -98,7 +98,7 @@ def test_float32_stays_float32(method):
 def test_a_start_of_whole_numbers():
     problem = tm.Bilevel(lambda phi, theta, task: (phi["a"] - 0.5) ** 2 + np.sum((phi["b"] - 1) ** 2), None)
     np.testing.assert_allclose(implicit.solve_inner(problem, {"a": 1, "b": np.zeros(2)}, None)["a"], 0.5, rtol=1e-14)
-    with pytest.raises(TypeError, match=r"with respect to phi\['b'\]: it is bool\[2\], and only floats have derivatives"):
+    with pytest.raises(TypeError, match=r"with respect to theta\['b'\]: it is bool\[2\], and only floats have derivatives"):
         implicit.solve_inner(problem, {"a": 1, "b": np.array([True, False])}, None)
 
 

@@ -199,3 +199,25 @@ def test_a_step_without_a_rate():
     for rates in (0.1, [0.1], {"a": 0.1}, None):
         with pytest.raises(ValueError, match=r"PerStep\(rates=.*\) has no learning rate for step 1"):
             optim.rate_at(optim.PerStep(rates), 1)
+
+
+def test_learning_rates_that_were_learned_may_be_anything_finite():
+    for lr in (-np.float64(0.1), np.array(-0.1), {"W": np.array([0.1, -0.1])}, tm.tensor(-0.1), optim.PerStep(np.array([0.1, -0.1]))):
+        optim.check_rates(lr, 2)
+
+
+@pytest.mark.parametrize("lr, message", [
+    (-0.1, r"lr=-0.1: a number, 0 or more, as learning rates: one for all, or containers like phi's, PerStep, or a function of theta"),
+    ({"W": np.inf}, r"lr\['W'\]=inf: a number, 0 or more"), (True, "lr=True: a number"), ("0.1", "lr='0.1': a number"),
+    (np.array([0.1, np.nan]), r"lr=float64\[2\]: finite numbers"), ({}, "lr=.*: numbers as learning rates"),
+    (optim.PerStep([0.1, "b"]), r"lr\.rates\[1\]='b': a number"),
+])  # fmt: skip
+def test_learning_rates_that_make_no_sense(lr, message):
+    with pytest.raises(ValueError, match=message):
+        optim.check_rates(lr, 2)
+
+
+@pytest.mark.parametrize("rates", [0.1, np.array(0.1), "ab", {0: 0.1, 1: 0.1}])
+def test_rates_per_step_are_a_sequence(rates):
+    with pytest.raises(TypeError, match=r"PerStep.rates=.*: a list or an array, with a learning rate for each step"):
+        optim.check_rates(optim.PerStep(rates), 2)

@@ -229,8 +229,8 @@ def test_float32_stays_float32_and_all_is_well(solver):
 
 @pytest.mark.parametrize("settings, message", [
     ({"solver": "qr"}, "solver='qr': choose one of 'cholesky', 'lu', 'cg', 'minres', 'gmres', 'neumann', 'identity'"),
-    ({"solver": "cg", "iterations": 0}, "iterations=0: at least 1, or None: until converged"),
-    ({"solver": "neumann", "alpha": -1.0}, "alpha=-1.0: the step of the Neumann series is positive"),
+    ({"solver": "cg", "iterations": 0}, "iterations=0: an integer, 1 or more, or None: until converged"),
+    ({"solver": "neumann", "alpha": -1.0}, "alpha=-1.0: a number above 0, the step of the Neumann series"),
 ])  # fmt: skip
 def test_settings_that_make_no_sense(settings, message):
     with pytest.raises(ValueError, match=message):
@@ -304,3 +304,25 @@ def test_the_closed_form_catches_a_solver_that_is_broken_on_purpose(monkeypatch,
     assert error() < 1e-10
     monkeypatch.setattr(f"tinymeta.solvers.{name}", broken)
     assert error() > 1e-3
+
+
+# ## What makes no sense
+def test_lists_and_whole_numbers_are_arrays_of_floats():
+    found, same = solve([[2, 1], [1, 2]], [3, 3]), solve(np.array([[2.0, 1.0], [1.0, 2.0]]), np.array([3.0, 3.0]))
+    assert found.v.dtype == float and found.v.tolist() == same.v.tolist()
+    assert solve(lambda v: 2 * v, [3, 3], "cg").v.tolist() == [1.5, 1.5]
+
+
+@pytest.mark.parametrize("H, b, settings, message", [
+    (np.ones((2, 3)), np.ones(2), {}, r"H=float64\[2, 3\]: a square matrix"),
+    (np.eye(2), np.ones(3), {}, r"b=float64\[3\]: numbers of shape \(2,\)"),
+    (np.eye(2), [1.0, "a"], {}, "b=.*: numbers"),
+    (np.zeros((0, 0)), [], {}, "b=.*: one number or more"),
+    (lambda v: v[:1], np.ones(2), {"solver": "cg"}, r"H\(v\) has shape \(1,\) for v of shape \(2,\): H is a square matrix"),
+    (lambda v: v[:1], np.ones(2), {}, r"H\(v\) has shape \(1,\) for v of shape \(2,\)"),
+    (np.eye(2), np.ones(2), {"damping": -0.1}, "damping=-0.1: a number, 0 or more"),
+    (np.eye(2), np.ones(2), {"tolerance": -1e-3}, "tolerance=-0.001: a number, 0 or more"),
+])  # fmt: skip
+def test_equations_that_make_no_sense(H, b, settings, message):
+    with pytest.raises(ValueError, match=message):
+        solve(H, b, **settings)

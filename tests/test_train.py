@@ -264,3 +264,27 @@ def test_how_it_ended_and_how_to_go_on(capsys, tmp_path):
         "MAML: 20 iterations, 9 of them earlier,",
     ]
     assert lines[0].endswith(hint) and lines[1].endswith(hint) and lines[2].endswith(" s")
+
+
+# ## What makes no sense
+def test_an_objective_that_is_not_a_scalar():
+    with pytest.raises(ValueError, match=r"objective\(theta, task\) has shape \(2,\), to be a scalar"):
+        tm.fit(lambda theta, task: theta * task, np.ones(2), lambda rng, count: rng.normal(size=count), tm.optim.sgd(0.1),
+               iterations=1, meta_batch=3, seed=0, quiet=True)  # fmt: skip
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"tasks": lambda rng, count: 1.0}, r"tasks\(rng, count\)=.*: arrays with the tasks stacked along the first axis"),
+    ({"theta": np.array([np.nan, 1.0])}, "theta isn't finite where the training starts"),
+    ({"seed": [1, -1]}, "seed=-1: an integer, 0 or more"), ({"seed": []}, "seed=.*: an integer"), ({"seed": None}, "seed=None"),
+    ({"callbacks": [print, 1]}, r"callbacks\[1\]=1: a function of a Record"), ({"callbacks": print}, "callbacks=.*: a list of functions"),
+    ({"optimizer": tm.optim.sgd}, "optimizer=.*: an Optimizer, such as"), ({"executor": 1}, "executor=1: with the interface"),
+    ({"resume": "no"}, "resume='no': True or False"),
+    ({"evaluate": np.sum, "evaluate_every": 0}, "evaluate_every=0: an integer, 1 or more"),
+])  # fmt: skip
+def test_what_fit_refuses(options, message):
+    right = {"objective": lambda theta, task: np.sum((theta - task) ** 2), "theta": np.ones(2),
+             "tasks": lambda rng, count: rng.normal(size=(count, 2)), "optimizer": tm.optim.sgd(0.1),
+             "iterations": 1, "meta_batch": 2, "seed": 0, "quiet": True}  # fmt: skip
+    with pytest.raises((TypeError, ValueError, FloatingPointError), match=message):
+        tm.fit(**(right | options))

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import optim
+from .arguments import check_array, check_count, check_type, wanted
 from .autodiff import tree, vmap
-from .bilevel import Bilevel
+from .bilevel import Bilevel, check_batch, check_problem, floats
 from .learned_optimizer import Rule, classical, objective, unroll
 from .machine import jit
 
@@ -63,6 +64,10 @@ def tune(
     >>> round(tune(optim.sgd, problem, tasks, np.logspace(-3, 0, 7), steps=5).rate, 3)
     0.01
     """
+    check_array("rates", rates, (None,))
+    if not np.size(rates) or np.min(rates) < 0:
+        raise wanted("rates", rates, "learning rates, one or more, each 0 or more")
+    check_batch(tasks, "tasks")
     F = objective(problem, steps=steps, second_derivatives=False, losses=losses, rule=classical(optimizer))
 
     def mean(rate: Any, tasks: Any) -> Any:
@@ -102,6 +107,13 @@ def learning_curves(problem: Bilevel, rules: Mapping[str, tuple[Rule, Any]], tas
     >>> curves["SGD"].shape, bool(np.all(np.diff(curves["SGD"]) < 0))
     ((6,), True)
     """
+    check_problem(problem, started=True)
+    check_type("rules", rules, Mapping, "a dict, with a rule and its weights by name")
+    for name, pair in rules.items():
+        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], Rule)):
+            raise wanted(f"rules[{name!r}]", pair, "a pair, the rule and its weights", TypeError)
+    check_batch(tasks, "tasks")
+    check_count("steps", steps, of="the number of updates")
 
     def losses_of(rule: Rule, theta: Any, task: Any) -> Any:
         run = unroll(theta, lambda phi: problem.inner(phi, theta, task), problem.start(theta, task), steps=steps,
@@ -112,5 +124,5 @@ def learning_curves(problem: Bilevel, rules: Mapping[str, tuple[Rule, Any]], tas
     with np.errstate(over="ignore", invalid="ignore"):
         for name, (rule, theta) in rules.items():
             each = jit(vmap(lambda theta, task, rule=rule: losses_of(rule, theta, task), (None, 0)))
-            curves[name] = np.mean(each(tree.map(np.asarray, theta), tasks), axis=0)
+            curves[name] = np.mean(each(tree.map(np.asarray, floats(theta, f"rules[{name!r}][1]")), tasks), axis=0)
     return curves

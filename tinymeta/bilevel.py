@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .arguments import check_flag, check_function, check_type, wanted
 from .autodiff import Tensor, grad, stop_gradient, tree
 from .autodiff.blocks import Block, run
 from .autodiff.derivatives import inner_product
@@ -57,6 +58,13 @@ class Bilevel:
     inner: Loss
     outer: Loss
     init: Callable[[Any, Any], Any] | None = None
+
+    def __post_init__(self) -> None:
+        check_function("inner", self.inner, "a function of (phi, theta, task)", 3)
+        if self.outer is not None:  # the inner level alone can be looked at without one
+            check_function("outer", self.outer, "a function of (phi, theta, task)", 3)
+        if self.init is not None:
+            check_function("init", self.init, "a function of (theta, task) that returns phi_0; None starts at theta", 2)
 
     def start(self, theta: Any, task: Any) -> Any:
         """phi_0."""
@@ -93,6 +101,8 @@ class Bilevel:
             leaves, structure = tree.flatten(phi)
             names = tree.names(phi, "phi")
             chosen = [adapted(name) for name in names] if callable(adapted) else tree.spread(adapted, phi, "adapted")
+            for name, choice in zip(names, chosen, strict=True):
+                check_flag("adapted", choice, f"for {name}")
             if not any(chosen):
                 raise ValueError(f"adapted chooses no leaf of phi, so nothing adapts; there are {', '.join(names)}")
             return tree.unflatten(structure, [leaf if choice else None for leaf, choice in zip(leaves, chosen, strict=True)])
@@ -137,13 +147,58 @@ def floats(x: Any, name: str) -> Any:
 
     def checked(leaf: Any, name: str) -> Any:
         leaf = float(leaf) if type(leaf) is int else leaf
-        if (leaf if type(leaf) is Tensor else np.asarray(leaf)).dtype.kind not in "fc":
+        if isinstance(leaf, np.ma.MaskedArray):
+            raise wanted(name, leaf, "an array without a mask, which would be lost", TypeError)
+        if not (leaf.dtype.kind in "fc" if type(leaf) is Tensor else np.asarray(leaf).dtype.kind == "f"):
             raise TypeError(f"can't differentiate with respect to {name}: it is {describe(leaf)}, and only floats have derivatives; "
                             "convert it with .astype(float)")  # fmt: skip
         return leaf
 
     leaves, structure = tree.flatten(x)
-    return tree.unflatten(structure, [checked(leaf, name) for leaf, name in zip(leaves, tree.names(x, name), strict=True)])
+    found = [checked(leaf, name) for leaf, name in zip(leaves, tree.names(x, name), strict=True)]
+    if not any(np.size(leaf) for leaf in found):
+        raise wanted(name, x, "there is no number in it that could change")
+    return tree.unflatten(structure, found)
+
+
+def check_problem(problem: Any, *, judged: bool = True, started: bool = False) -> None:
+    """Two levels, of which the outer one may be missing if nothing is `judged`; `started` if theta isn't where phi may start.
+
+    >>> check_problem(len)
+    Traceback (most recent call last):
+    TypeError: problem=<built-in function len>: tm.Bilevel(inner, outer), the two losses
+    """
+    check_type("problem", problem, Bilevel, "tm.Bilevel(inner, outer), the two losses")
+    if judged and problem.outer is None:
+        raise wanted("problem.outer", None, "a function of (phi, theta, task)", TypeError)
+    if started and problem.init is None:
+        raise ValueError("theta are the weights of the optimizer here, so the problem must say where phi starts: "
+                         "tm.Bilevel(inner, outer, init=lambda theta, task: phi_0)")  # fmt: skip
+
+
+def started(problem: Bilevel, theta: Any, task: Any) -> Any:
+    """phi_0 as it is, if it is made of floats or whole numbers; else an error by the name of what it comes from.
+
+    >>> started(Bilevel(lambda phi, theta, task: phi, None), "abc", None)
+    Traceback (most recent call last):
+    TypeError: can't differentiate with respect to theta: it is str, ...
+    """
+    phi = problem.start(theta, task)
+    floats(phi, "theta" if problem.init is None else "init(theta, task)")
+    return phi
+
+
+def check_batch(tasks: Any, name: str) -> None:
+    """Arrays of one length along the first axis, which the tasks are stacked along.
+
+    >>> check_batch({"x": np.ones((3, 2)), "y": np.ones(2)}, "tasks")
+    Traceback (most recent call last):
+    ValueError: tasks={'x': [3, 2], 'y': [2]}: arrays with the tasks stacked along the first axis, one or more
+    """
+    shapes = tree.map(lambda leaf: list(np.shape(leaf)), tasks)
+    lengths = {tuple(np.shape(leaf)[:1]) for leaf in tree.flatten(tasks)[0]}
+    if len(lengths) != 1 or lengths & {(), (0,)}:
+        raise wanted(name, shapes, "arrays with the tasks stacked along the first axis, one or more")
 
 
 def arrays_out(result: MetaGradient) -> MetaGradient:

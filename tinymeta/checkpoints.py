@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .arguments import check_type
 from .autodiff import tree
 from .autodiff.tensor import describe
 
@@ -154,6 +155,7 @@ def load_checkpoint(path: PathLike) -> Checkpoint:
     >>> found.iteration, list(found.theta), found.configuration
     (10, ['w'], {'lr': 0.1})
     """
+    check_type("path", path, (str, os.PathLike), "the name of a file")
     data = Path(path).read_bytes()
     if not data.startswith(b"PK"):  # as all zip files do
         raise CheckpointError(f"{path} is not a checkpoint of tinymeta")

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .arguments import check_array, check_function, check_type
 from .autodiff import ravel, tree
 from .autodiff.check import approximate_gradient, extrapolated_difference
-from .bilevel import Bilevel, MetaGradient
+from .bilevel import Bilevel, MetaGradient, floats
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -178,9 +179,19 @@ def compare(
     MAML         1.16578  0.4836  ...           5  complex step
     first order  1.16578   2.159     67.6  4.2e+00           0  complex step
     """
-    exact = exact or {}
+    theta = floats(theta, "theta")
+    for name, leaf in zip(tree.names(theta, "theta"), tree.flatten(theta)[0], strict=True):
+        check_array(name, leaf)
+    check_type("estimators", estimators, Mapping, "a dict of functions (problem, theta, task) -> MetaGradient, by name")
+    for name, estimator in estimators.items():
+        check_function(f"estimators[{name!r}]", estimator, "a function (problem, theta, task) -> MetaGradient", 3)
+    exact = {} if exact is None else exact
+    check_type("exact", exact, Mapping, "a dict of gradients, by the names of estimators")
     if strangers := [name for name in exact if name not in estimators]:
         raise ValueError(f"exact has gradients for {strangers}, and there are no such estimators")
+    for name, gradient in exact.items():
+        if _shapes(gradient) != _shapes(theta):
+            raise ValueError(f"exact[{name!r}] has the shapes {_shapes(gradient)}, to be those of theta, {_shapes(theta)}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the first run of each is listened to; here it would be told hundreds of times
         return _compare(problem, theta, task, estimators, exact)
@@ -235,12 +246,14 @@ def _checked(result: Any, theta: Any) -> MetaGradient:
     """What an estimator returned, if it is a scalar with a gradient that is built like theta."""
     if not isinstance(result, MetaGradient):
         raise TypeError(f"an estimator returns a MetaGradient, not {type(result).__name__}")
-    shapes = [{name: np.shape(leaf) for name, leaf in zip(tree.names(x, "theta"), tree.flatten(x)[0], strict=True)}
-              for x in (result.grad, theta)]  # fmt: skip
-    if shapes[0] != shapes[1] or np.shape(result.value) != ():
-        raise ValueError(f"the value has shape {np.shape(result.value)}, to be a scalar, and its gradient the shapes {shapes[0]}, to be "
-                         f"those of theta, {shapes[1]}")  # fmt: skip
+    if _shapes(result.grad) != _shapes(theta) or np.shape(result.value) != ():
+        raise ValueError(f"the value has shape {np.shape(result.value)}, to be a scalar, and its gradient the shapes "
+                         f"{_shapes(result.grad)}, to be those of theta, {_shapes(theta)}")  # fmt: skip
     return result
+
+
+def _shapes(x: Any) -> dict[str, tuple[int, ...]]:
+    return {name: np.shape(leaf) for name, leaf in zip(tree.names(x, "theta"), tree.flatten(x)[0], strict=True)}
 
 
 def _row(name: str, run: Run, truth: Any, method: str, exact: Any) -> Row:

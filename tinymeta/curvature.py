@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .autodiff import hessian, ravel, tree
-from .bilevel import Bilevel
+from .bilevel import Bilevel, check_problem, floats
 from .machine import jit
 from .solvers import Solver, is_positive_definite, lu
 
@@ -147,7 +147,8 @@ def inner_hessian(problem: Bilevel, phi: Any, theta: Any, task: Any) -> Hessian:
     >>> H.names, H.is_positive_definite
     (("phi['w']", "phi['b']"), True)
     """
-    vector, phi_tree = ravel(phi)
+    check_problem(problem, judged=False)
+    vector, phi_tree = ravel(floats(phi, "phi"))
     matrix = jit(hessian(lambda phi: problem.inner(phi_tree(phi), theta, task)))(vector)
     sizes = tuple(int(np.size(leaf)) for leaf in tree.flatten(phi)[0])
     return Hessian(matrix, tuple(tree.names(phi, "phi")), sizes)

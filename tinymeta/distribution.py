@@ -46,7 +46,10 @@ def mean_over_tasks(objective: Callable[[Any, Any], Any], theta: Any, tasks: Any
     """
 
     def mean(theta: Any, tasks: Any) -> Any:
-        return np.mean(vmap(objective, (None, 0))(theta, tasks))
+        values = vmap(objective, (None, 0))(theta, tasks)
+        if np.ndim(values) != 1:
+            raise ValueError(f"objective(theta, task) has shape {np.shape(values)[1:]}, to be a scalar")
+        return np.mean(values)
 
     if executor is None:
         return trace(value_and_grad(mean), theta, tasks)

@@ -39,6 +39,7 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import check_array, check_count, check_function, check_generator, check_number
 from .autodiff import ravel, tree, vmap
 from .bilevel import Info, MetaGradient, floats
 from .machine import jit
@@ -81,17 +82,21 @@ def evolution_strategies(
     >>> bool(np.all(np.abs(result.grad - [-2, -2]) < 4 * result.info["standard_error"]))
     True
     """
-    if not (np.isfinite(sigma) and sigma > 0):
-        raise ValueError(f"sigma={sigma!r}: how far the weights are shifted is a number above 0")
-    if not isinstance(pairs, (int, np.integer)) or pairs < 1:
-        raise ValueError(f"pairs={pairs!r}: the number of directions is an integer, 1 or more")
+    check_function("F", F, "a function of (theta, task)", 2)
+    check_generator("rng", rng)
+    check_number("sigma", sigma, above=0, of="how far the weights are shifted")
+    check_count("pairs", pairs, least=1, of="the number of directions")
+    check_function("directions", directions, "a function of (rng, shape)", 2)
     vector, unravel = ravel(floats(theta, "theta"))
     epsilon = directions(rng, (pairs, vector.size))
+    check_array("directions(rng, shape)", epsilon, (pairs, vector.size))
     shifts = np.concatenate([np.zeros((1, vector.size)), sigma * epsilon, -sigma * epsilon]).astype(vector.dtype)
     thetas = tree.map(lambda *rows: np.stack(rows), *(unravel(vector + shift) for shift in shifts))
     with np.errstate(all="ignore"):  # what isn't finite is told
         values = _of_each(F)(thetas, task)
     if not np.all(np.isfinite(values)):
+        if not np.isfinite(values[0]):
+            raise FloatingPointError(f"F(theta, task) is {values[0]}: it isn't finite where theta is, and so not around it")
         raise FloatingPointError(f"{np.sum(~np.isfinite(values))} of the {len(values)} values of F are not finite: "
                                  f"sigma={sigma} shifts the weights too far, or F diverges where they are")  # fmt: skip
     # $$ \hat g_p = \frac{F(\theta + \sigma\epsilon_p) - F(\theta - \sigma\epsilon_p)}{2\sigma}\,\epsilon_p, \qquad

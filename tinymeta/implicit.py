@@ -29,14 +29,15 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import check_count, check_number
 from .autodiff import grad, hvp, ravel, stop_gradient, tree, value_and_grad
 from .autodiff.derivatives import inner_product
 from .autodiff.reverse import sweep
 from .autodiff.tensor import Tensor, tensor
-from .bilevel import Bilevel, Info, MetaGradient, arrays_out, is_finite, second_derivative_products
+from .bilevel import Bilevel, Info, MetaGradient, arrays_out, check_problem, floats, is_finite, second_derivative_products
 from .curvature import Hessian, inner_hessian
 from .machine import jit
-from .maml import adapt
+from .maml import InnerLoop, adapt
 from .minima import as_arrays, solve_inner, stationarity
 from .roots import distance, fixed_point, root_jacobian, root_jvp, root_vjp, solution, too_far
 from .solvers import Solution, Solver, conjugate_gradients, solve
@@ -116,7 +117,8 @@ def meta_gradient(
     >>> print(result.info["hessian"])
     1 x 1 Hessian, positive definite: eigenvalues from 4 to 4, condition number 1
     """
-    method = Solver(solver, damping, iterations, tolerance, alpha)
+    check_problem(problem)
+    theta, method = floats(theta, "theta"), Solver(solver, damping, iterations, tolerance, alpha)
     with np.errstate(all="ignore"):  # what isn't finite is told
         phi = as_arrays(solve_inner(problem, theta, task) if phi is None else phi, "phi")
         g = ravel(grad(problem.inner)(phi, theta, task))[0]
@@ -197,6 +199,9 @@ def objective(problem: Bilevel, *, steps: int, lr: Any, iterations: int) -> Call
     0.5
     """
 
+    InnerLoop(problem, None, steps, lr)  # which checks them
+    check_count("iterations", iterations, least=1, of="conjugate gradients")
+
     def F(theta: Any, task: Any) -> Any:
         phi = stop_gradient(adapt(problem, theta, task, steps=steps, lr=lr, order=1))
         inner = lambda phi, theta: problem.inner(phi, theta, task)
@@ -276,8 +281,13 @@ def proximal(problem: Bilevel, strength: Any) -> Bilevel:
     array(0.5)
     """
 
+    check_problem(problem, judged=False)
+    if not (callable(strength) or type(strength) is Tensor):
+        check_number("strength", strength, least=0, of="or a function of theta")
+
     def inner(phi: Any, theta: Any, task: Any) -> Any:
-        away = tree.map(lambda phi, start: phi - start, phi, problem.start(theta, task))
+        leaves, structure = tree.flatten(problem.start(theta, task))
+        away = [x - start for x, start in zip(tree.leaves_like(structure, phi, "phi"), leaves, strict=True)]
         lambda_ = strength(theta) if callable(strength) else strength
         return problem.inner(phi, theta, task) + 0.5 * lambda_ * inner_product(away, away)
 

@@ -33,9 +33,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import nn
+from .arguments import check_choice, check_count, check_flag, check_function, check_generator, check_number, check_type, shown, wanted
 from .autodiff import Tensor, ravel, sigmoid, stop_gradient, tree, value_and_grad
 from .autodiff.reverse import between
-from .bilevel import Bilevel, Info, MetaGradient, arrays_out, floats
+from .bilevel import Bilevel, Info, MetaGradient, arrays_out, check_problem, floats, started
 from .optim import Optimizer
 
 State = list[tuple[Any, Any]]  # (h, c) of each layer
@@ -88,6 +89,23 @@ def _rows(phi: Any, loss: Any, g: Any, preprocess: bool, vector: Any) -> Any:
     return x if vector is None else np.concatenate([x, np.broadcast_to(vector, (len(phi), len(vector)))], axis=1)
 
 
+def _check_shown(preprocess: bool, embedding: Embedding | None, size: int) -> None:
+    """What is shown to a rule."""
+    check_flag("preprocess", preprocess)
+    check_count("embedding_size", size, of="how many numbers the embedding has")
+    if embedding is not None:
+        check_function("embedding", embedding, "a function of (theta, task) that returns a vector", 2)
+    if (embedding is None) != (size == 0):
+        raise ValueError(f"embedding_size={size} with embedding={shown(embedding)}: they go together, a function and how many numbers "
+                         "its vector has")  # fmt: skip
+
+
+def _check_inputs(x: Any, inputs: int, preprocess: bool, size: int) -> None:
+    if x.shape[1] != inputs:
+        raise ValueError(f"theta has weights for {inputs} inputs, but a rule with preprocess={preprocess} and embedding_size={size} "
+                         f"has {x.shape[1]}: let the rule itself initialize them")  # fmt: skip
+
+
 def _embedded(embedding: Embedding | None, size: int, theta: Any, task: Any) -> Any:
     vector = None if embedding is None else embedding(theta, task)
     if vector is not None and np.shape(vector) != (size,):
@@ -103,6 +121,10 @@ def initialize(rng: np.random.Generator, hidden: int = 20, layers: int = 2, inpu
     >>> [layer["W"].shape for layer in initialize(np.random.default_rng(0))["lstm"]]
     [(23, 80), (40, 80)]
     """
+    check_generator("rng", rng)
+    check_count("hidden", hidden, least=1, of="the units of a layer")
+    check_count("layers", layers, least=1)
+    check_count("inputs", inputs, least=1)
     widths = [inputs] + [hidden] * (layers - 1)
     return {"lstm": [nn.initialize_lstm(rng, n, hidden) for n in widths], "output": nn.initialize_mlp(rng, (hidden, 1))[0]}
 
@@ -113,6 +135,8 @@ def initial_state(theta: Any, phi: Any) -> State:
     >>> [(h.shape, c.shape) for h, c in initial_state(initialize(np.random.default_rng(0)), np.ones(5))]
     [((5, 20), (5, 20)), ((5, 20), (5, 20))]
     """
+    if not (isinstance(theta, dict) and isinstance(theta.get("lstm"), (list, tuple)) and "output" in theta):
+        raise wanted("theta", theta, "the weights of an LSTM, as its rule's `initialize` makes them", TypeError)
     zero = np.zeros((np.size(phi), np.shape(theta["output"]["W"])[0]), phi.dtype)
     return [(zero, zero) for _ in theta["lstm"]]
 
@@ -139,8 +163,13 @@ def lstm(
     ((27, 80), (5,))
     """
 
+    _check_shown(preprocess, embedding, embedding_size)
+    check_number("output_scale", output_scale)
+
     def update(theta: Any, phi: Any, loss: Any, g: Any, state: State, task: Any = None) -> tuple[Any, State]:
+        _check_state(state, initial_state(theta, phi))
         x = _rows(phi, loss, g, preprocess, _embedded(embedding, embedding_size, theta, task))
+        _check_inputs(x, theta["lstm"][0]["W"].shape[0] - state[0][0].shape[1], preprocess, embedding_size)
         # Layer by layer, each sees what the one below it puts out, $x \leftarrow h'$:
         # $$ (h', c') = \mathrm{LSTM}_\theta(x, (h, c)) $$
         new_state = []
@@ -152,6 +181,14 @@ def lstm(
         return delta[:, 0], new_state
 
     return Rule(functools.partial(initialize, inputs=(5 if preprocess else 3) + embedding_size), initial_state, update)
+
+
+def _check_state(state: Any, begun: Any) -> None:
+    """That a state has the layers, and the shapes, of the one that a rule begins with."""
+    leaves, structure = tree.flatten(begun)
+    for name, leaf, wanted_leaf in zip(tree.names(begun, "state"), tree.leaves_like(structure, state, "state"), leaves, strict=True):
+        if np.shape(leaf) != wanted_leaf.shape:
+            raise wanted(name, leaf, f"an array of shape {wanted_leaf.shape}: the state of a rule with these weights, and of this phi")
 
 
 LSTM = lstm()
@@ -180,18 +217,26 @@ def meta_lstm(*, preprocess: bool = False, embedding: Embedding | None = None, e
     >>> bool(np.all(np.abs(i - 0.1) < 0.01) and np.all(f > 0.99))
     True
     """
+    _check_shown(preprocess, embedding, embedding_size)
     inputs = (5 if preprocess else 3) + embedding_size + 1
 
     def initialize(rng: np.random.Generator, alpha: float = 0.01, forget: float = 0.998) -> dict[str, Any]:
+        check_generator("rng", rng)
+        check_number("alpha", alpha, above=0, below=1, of="the input gate at first")
+        check_number("forget", forget, above=0, below=1, of="the forget gate at first")
         # $$ \sigma(b) = a \iff b = \log a - \log (1 - a) $$
         biases = {"i": math.log(alpha) - math.log(1 - alpha), "f": math.log(forget) - math.log(1 - forget)}
         return {gate: {"W": nn.truncated_normal(rng, (inputs, 1)), "b": np.array([b])} for gate, b in biases.items()}
 
     def initial_state(theta: Any, phi: Any) -> tuple[Any, Any]:
+        if not (isinstance(theta, dict) and "i" in theta and "f" in theta):
+            raise wanted("theta", theta, "the weights of a meta-LSTM, as its rule's `initialize` makes them", TypeError)
         return np.zeros_like(phi), np.zeros_like(phi)
 
     def update(theta: Any, phi: Any, loss: Any, g: Any, state: tuple[Any, Any], task: Any = None) -> tuple[Any, tuple[Any, Any]]:
+        _check_state(state, initial_state(theta, phi))
         x = _rows(phi, loss, g, preprocess, _embedded(embedding, embedding_size, theta, task))
+        _check_inputs(x, theta["i"]["W"].shape[0] - 1, preprocess, embedding_size)
         i, f = (sigmoid(np.concatenate([x, before[:, None]], axis=1) @ theta[gate]["W"] + theta[gate]["b"])[:, 0]
                 for gate, before in zip(("i", "f"), state, strict=True))  # fmt: skip
         return (1 - f) * phi + i * g, (i, f)
@@ -212,6 +257,8 @@ def classical(optimizer: Callable[[Any], Optimizer]) -> Rule:
     >>> run.phi
     array([0.25, 0.25])
     """
+
+    check_function("optimizer", optimizer, "a function of theta that returns an Optimizer, such as tm.optim.adam", 1)
 
     def update(theta: Any, phi: Any, loss: Any, g: Any, state: Any, task: Any = None) -> tuple[Any, Any]:
         new, state = optimizer(theta).update(phi, g, state)
@@ -266,6 +313,10 @@ def unroll(
     >>> np.array_equal(more.phi, unroll(theta, loss, np.ones(5), steps=5, second_derivatives=True).phi)
     True
     """
+    check_function("loss", loss, "a function of phi", 1)
+    check_count("steps", steps, of="the number of updates")
+    check_flag("second_derivatives", second_derivatives)
+    check_type("rule", rule, Rule, "a Rule, such as tm.learned_optimizer.lstm() makes")
     phi = floats(phi, "phi")
     vector, phi_tree = ravel(phi)
     state = rule.initial_state(theta, vector) if state is None else state
@@ -294,12 +345,12 @@ Part = Callable[[Any, Any, Any], tuple[Any, Unrolled]]  # (theta, task, (phi, st
 
 def _parts(problem: Bilevel, steps: int, second_derivatives: bool, losses: str, truncate: int | None, rule: Rule) -> list[Part]:
     """The parts of the unroll; without truncation there is one."""
-    _check(problem, steps, losses, truncate)
+    _check(problem, steps, second_derivatives, losses, truncate, rule)
     length = max(steps if truncate is None else truncate, 1)
     lengths = [steps % length] * (steps % length > 0) + [length] * (steps // length) or [0]
 
     def part(theta: Any, task: Any, carried: Any, *, steps: int, last: bool) -> tuple[Any, Unrolled]:
-        phi, state = (problem.start(theta, task), None) if carried is None else carried
+        phi, state = (started(problem, theta, task), None) if carried is None else carried
         run = unroll(theta, lambda phi: problem.inner(phi, theta, task), phi, steps=steps, second_derivatives=second_derivatives,
                      rule=rule, state=state, task=task)  # fmt: skip
         judged = run.phis[1:] if losses == "sum" else [run.phi] * last
@@ -374,6 +425,7 @@ def meta_gradient(
     >>> result.grad["output"]["W"].shape
     (20, 1)
     """
+    theta = floats(theta, "theta")
     total, gradient, carried = 0.0, tree.map(np.zeros_like, theta), None
     losses_seen: list[Any] = []
     products = nodes = 0
@@ -399,17 +451,14 @@ def _cost(value: Any, theta: Any, gradients: list[Any]) -> tuple[int, int]:
     return sum(id(g) in kept for g in gradients), len(kept)
 
 
-def _check(problem: Bilevel, steps: int, losses: str, truncate: int | None) -> None:
-    if problem.init is None:
-        raise ValueError("theta are the weights of the optimizer here, so the problem must say where phi starts: "
-                         "tm.Bilevel(inner, outer, init=lambda theta, task: phi_0)")  # fmt: skip
-    if not isinstance(steps, (int, np.integer)) or steps < 0:
-        raise ValueError(f"steps={steps!r}: the number of updates is an integer, 0 or more")
-    if losses not in ("query", "sum"):
-        raise ValueError(f"losses={losses!r}: choose 'query', the outer loss at the end, or 'sum', of the outer losses after each step")
-    if truncate is not None and (not isinstance(truncate, (int, np.integer)) or truncate < 1):
-        raise ValueError(f"truncate={truncate!r}: the number of steps to differentiate through at a time is an integer, 1 or more; "
-                         "None for all")  # fmt: skip
+def _check(problem: Bilevel, steps: int, second_derivatives: bool, losses: str, truncate: int | None, rule: Rule) -> None:
+    check_problem(problem, started=True)
+    check_count("steps", steps, of="the number of updates")
+    check_flag("second_derivatives", second_derivatives)
+    check_choice("losses", losses, ("query", "sum"), of="the outer loss at the end, or the sum of the outer losses after each step")
+    if truncate is not None:
+        check_count("truncate", truncate, least=1, of="the number of steps to differentiate through at a time; None for all")
+    check_type("rule", rule, Rule, "a Rule, such as tm.learned_optimizer.lstm() makes")
 
 
 def _check_finite(value: Any, gradient: Any, inner_losses: list[Any]) -> None:

@@ -29,10 +29,24 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import check_array, check_choice, check_count, check_flag, check_function
 from .autodiff import Tensor, checkpoint, grad, jvp, ravel, stop_gradient, tree, value_and_grad, vjp
 from .autodiff.derivatives import inner_product
-from .bilevel import Bilevel, Info, MetaGradient, arrays_out, graph_size, is_finite, merged, second_derivative_products, with_gradient
-from .optim import Optimizer, PerStep, floats_of, rate_at, sgd
+from .bilevel import (
+    Bilevel,
+    Info,
+    MetaGradient,
+    arrays_out,
+    check_problem,
+    floats,
+    graph_size,
+    is_finite,
+    merged,
+    second_derivative_products,
+    started,
+    with_gradient,
+)
+from .optim import Optimizer, PerStep, check_per_step, check_rates, floats_of, rate_at, sgd
 
 LearningRate = Any  # a number, a container shaped like phi, one of them for each step, or a function of theta that returns one of these
 
@@ -55,18 +69,20 @@ class InnerLoop:
     weights: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        if not _is_count(self.steps):
-            raise ValueError(f"steps={self.steps!r}: the number of inner steps is an integer, 0 or more")
-        if not callable(self.update):
-            raise TypeError("update is a function from learning rates to an Optimizer: write update=tm.optim.adam, lr=0.1, "
-                            f"not update=tm.optim.adam(0.1); got {type(self.update).__name__}")  # fmt: skip
-        if self.order not in (1, 2):
-            raise ValueError(f"order={self.order!r}: 2 is the gradient, 1 drops the second derivatives")
-        if not (self.truncate is None or _is_count(self.truncate)):
-            raise ValueError(f"truncate={self.truncate!r}: the number of last steps to differentiate is an integer, 0 or more; "
-                             "None for all")  # fmt: skip
-        if self.weights is not None and (len(self.weights) != self.steps or not self.steps):
-            raise ValueError(f"weights has {len(self.weights)} numbers for {self.steps} steps: give one for the outer loss after each step")
+        check_problem(self.problem)
+        check_count("steps", self.steps, of="the number of inner steps")
+        if not callable(self.lr):
+            check_rates(self.lr, self.steps)
+        check_function("update", self.update, "a function from learning rates to an Optimizer: write update=tm.optim.adam, lr=0.1, "
+                                              "not update=tm.optim.adam(0.1)", 1)  # fmt: skip
+        check_choice("order", self.order, (1, 2), of="2 is the gradient, 1 drops the second derivatives")
+        if self.truncate is not None:
+            check_count("truncate", self.truncate, of="the number of last steps to differentiate; None for all")
+        check_flag("checkpoint", self.checkpoint)
+        if self.weights is not None:
+            check_array("weights", self.weights, (self.steps,), of="one for the outer loss after each step")
+            if not self.steps:
+                raise ValueError("weights are of the outer losses after each step, and with steps=0 there is none")
 
     @property
     def first(self) -> int:
@@ -88,10 +104,10 @@ class InnerLoop:
     def begin(self, theta: Any) -> tuple[tuple[Any, Any], Any]:
         r"""$z_0 = (\phi_0, s_0)$, and $\alpha$."""
         alpha = self.lr(theta) if callable(self.lr) else self.lr
+        if isinstance(alpha, PerStep):
+            check_per_step(alpha, self.steps)
         alpha = tree.map(lambda rate: rate if type(rate) is Tensor else 1.0 * rate, alpha)  # whole numbers are floats here
-        if isinstance(alpha, PerStep) and len(alpha.rates) != self.steps:
-            raise ValueError(f"PerStep has {len(alpha.rates)} learning rates for {self.steps} steps: give one for each")
-        phi = self.problem.start(theta, self.task)
+        phi = started(self.problem, theta, self.task)
         return (phi, self.update(rate_at(alpha, 0) if self.steps else 0.0).init(phi)), alpha
 
     def walk(self, theta: Any, z: Any, alpha: Any, which: range | None = None) -> Iterator[tuple[Any, Any]]:
@@ -221,11 +237,11 @@ def meta_gradient(
     array(0.5)
     """
     methods = {"graph": _by_graph, "recursion": _by_recursion, "forward": _by_forward}
-    if by not in methods:
-        raise ValueError(f"by={by!r}: choose 'graph', 'recursion' or 'forward'")
+    check_choice("by", by, methods)
+    loop = InnerLoop(problem, task, steps, lr, update, order, truncate, checkpoint, weights)
     if checkpoint and by != "graph":
         raise ValueError(f"checkpoint=True is for by='graph': by={by!r} has no graph of the whole loop to save memory on")
-    loop = InnerLoop(problem, task, steps, lr, update, order, truncate, checkpoint, weights)
+    theta = floats(theta, "theta")
     products = (steps - loop.first) * (order == 2) * (ravel(theta)[0].size if by == "forward" else 1)
     with np.errstate(all="ignore"):  # what isn't finite is told at the end, and where it began
         value, gradient, phi, nodes = methods[by](loop, theta)
@@ -346,7 +362,6 @@ def _zeros(x: Any) -> Any:
 #    + \Big\langle \frac{\partial f}{\partial\theta}, \dot\theta \Big\rangle \Big). $$
 # Nothing of a step is needed after it. One direction for each number in theta gives the gradient, one after the other.
 def _by_forward(loop: InnerLoop, theta: Any) -> Swept:
-    theta = tree.map(lambda x: float(x) if isinstance(x, int) else x, theta)
     vector, unravel = ravel(theta)
     theta_dots = [unravel(e) for e in np.eye(vector.size)]
     starts = [jvp(lambda theta: _start(loop, theta), (theta,), (theta_dot,))[1] for theta_dot in theta_dots]
@@ -416,12 +431,12 @@ def reptile(
     >>> tm.maml.reptile(problem, 3.0, None, steps=1, lr=0.25).grad  # phi = 1.5
     array(1.5)
     """
+    loop = InnerLoop(problem, task, steps, lr, update)
     if problem.init is not None:
         raise ValueError("Reptile moves theta towards phi_K, so the adaptation must start at theta itself: a problem without init")
     with np.errstate(all="ignore"):
         phi = adapt(problem, theta, task, steps=steps, lr=lr, update=update)
         direction = tree.map(lambda theta, phi: theta - phi, theta, phi)
-        loop = InnerLoop(problem, task, steps, lr, update)
         return _result(loop, theta, loop.outer(phi, theta), direction, phi, hessian_products=0, nodes=0)
 
 
@@ -434,6 +449,8 @@ def reptile_objective(
     >>> grad(reptile_objective(problem, steps=1, lr=0.25))(3.0, None)
     array(1.5)
     """
+
+    InnerLoop(problem, None, steps, lr, update)  # which checks them
 
     def F(theta: Any, task: Any) -> Any:
         phi = adapt(problem, theta, task, steps=steps, lr=lr, update=update, order=1)
@@ -470,7 +487,3 @@ def _diverged(what: str, t: int, loop: InnerLoop, theta: Any) -> str:
     between = f"{rates.min():g}" if rates.min() == rates.max() else f"{rates.min():g} to {rates.max():g}"
     return (f"the inner loop diverged: {what} isn't finite after step {t} of {loop.steps}, made with alpha = {between}. Take a smaller "
             "learning rate (gradient descent is stable below 2 / the largest eigenvalue of the inner Hessian), or fewer steps")  # fmt: skip
-
-
-def _is_count(x: Any) -> bool:
-    return isinstance(x, (int, np.integer)) and bool(x >= 0)

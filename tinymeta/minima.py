@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from .autodiff import grad, hessian, hvp, ravel, tree
-from .bilevel import Bilevel, floats, is_finite
+from .arguments import check_choice, check_count, check_number, wanted
+from .autodiff import Tensor, grad, hessian, hvp, ravel, tree
+from .bilevel import Bilevel, check_problem, floats, is_finite, started
 from .machine import jit
 from .solvers import Solver, cholesky, lu
 
@@ -24,7 +25,14 @@ def as_arrays(x: Any, name: str) -> Any:
     >>> as_arrays({"w": 3}, "phi")
     {'w': array(3.)}
     """
-    return tree.map(np.asarray, floats(x, name))
+
+    def plain(leaf: Any, name: str) -> np.ndarray:
+        if type(leaf) is Tensor:
+            raise wanted(name, leaf, "an array: SciPy and NumPy solve for it, which can't be differentiated as a Tensor's graph", TypeError)
+        return np.asarray(leaf)
+
+    leaves, structure = tree.flatten(floats(x, name))
+    return tree.unflatten(structure, [plain(leaf, name) for leaf, name in zip(leaves, tree.names(x, name), strict=True)])
 
 
 class InnerLoss:
@@ -72,13 +80,15 @@ def solve_inner(
     >>> tm.implicit.solve_inner(problem, 1.0, None, method="gradient descent", lr=0.125, iterations=1)
     array(0.75)
     """
-    if method not in METHODS:
-        raise ValueError(f"method={method!r}: choose one of {', '.join(map(repr, METHODS))}")
+    check_problem(problem, judged=False)
+    check_choice("method", method, METHODS)
     if (lr is None) == (method == "gradient descent"):
         raise ValueError(f"lr={lr!r} with method={method!r}: 'gradient descent' needs a learning rate, and the other methods have none")
-    if iterations is not None and not (isinstance(iterations, (int, np.integer)) and iterations >= 1):
-        raise ValueError(f"iterations={iterations!r}: an integer, 1 or more, or None: until stationary")
-    loss = InnerLoss(problem, theta, task, as_arrays(problem.start(theta, task), "phi"))
+    if lr is not None:
+        check_number("lr", lr, above=0, of="a learning rate")
+    if iterations is not None:
+        check_count("iterations", iterations, least=1, of="or None: until stationary")
+    loss = InnerLoss(problem, theta, task, as_arrays(started(problem, theta, task), "phi"))
     with np.errstate(all="ignore"):  # what overflows is not stationary, and is said below
         scale = 1 + float(np.linalg.norm(loss.gradient(loss.vector)))
         if not is_finite((loss.value(loss.vector), scale)):
@@ -116,6 +126,7 @@ def stationarity(problem: Bilevel, phi: Any, theta: Any, task: Any) -> float:
     >>> stationarity(Bilevel(lambda phi, theta, task: phi**2, None), 1.5, None, None)
     3.0
     """
+    check_problem(problem, judged=False)
     return float(np.linalg.norm(ravel(grad(problem.inner)(as_arrays(phi, "phi"), theta, task))[0]))
 
 

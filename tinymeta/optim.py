@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arguments import check_number, check_numbers, shown
+from .arguments import check_array, check_number, check_numbers, shown, wanted
 from .autodiff import Tensor, tree
 from .autodiff.reverse import repeated_axes
 
@@ -107,6 +107,39 @@ def floats_of(state: Any) -> Any:
     {'m': 0.5, 't': None}
     """
     return tree.map(lambda x: None if isinstance(x, int) else x, state)
+
+
+def check_rates(lr: Any, steps: int) -> None:
+    """Learning rates of an inner loop. Those in arrays may have been learned, and be negative; Tensors' values aren't looked at.
+
+    >>> check_rates({"W": 0.1, "b": "0.1"}, 5)
+    Traceback (most recent call last):
+    ValueError: lr['b']='0.1': a number, 0 or more, ...
+    """
+    if isinstance(lr, PerStep):
+        check_per_step(lr, steps)
+    rates, of = tree.flatten(lr)[0], "as learning rates: one for all, or containers like phi's, PerStep, or a function of theta"
+    if not rates:
+        raise wanted("lr", lr, f"numbers {of}")
+    for name, rate in zip(tree.names(lr, "lr"), rates, strict=True):
+        if isinstance(rate, (np.ndarray, np.generic)):
+            check_array(name, rate, of=of)
+        elif type(rate) is not Tensor:
+            check_number(name, rate, least=0, of=of)
+
+
+def check_per_step(alpha: PerStep, steps: int) -> None:
+    """That there is one for each step.
+
+    >>> check_per_step(PerStep([0.1]), 2)
+    Traceback (most recent call last):
+    ValueError: PerStep has 1 learning rates for 2 steps: give one for each
+    """
+    rates = alpha.rates
+    if not (isinstance(rates, (list, tuple)) or (isinstance(rates, (np.ndarray, Tensor)) and rates.ndim)):
+        raise wanted("PerStep.rates", rates, "a list or an array, with a learning rate for each step", TypeError)
+    if len(rates) != steps:
+        raise ValueError(f"PerStep has {len(rates)} learning rates for {steps} steps: give one for each")
 
 
 def sgd(alpha: Rate) -> Optimizer:

@@ -31,9 +31,11 @@ class Progress:
 
     def show(self, done: int, losses: Sequence[float]) -> None:
         """Say how it stands, a few times a second where somebody looks and every ten seconds in a file."""
+        if self.quiet:
+            return
         now = time.monotonic()
         terminal = sys.stderr.isatty()
-        if self.quiet or now - self.shown < (0.2 if terminal or self.bar else 10.0):
+        if now - self.shown < (0.2 if terminal or self.bar else 10.0):
             return
         self.shown = now
         loss = f"loss {np.mean(losses[-100:]):.3f}"

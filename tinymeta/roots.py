@@ -19,12 +19,14 @@ $$ J \dot\phi = -N \dot\theta, \qquad\qquad J^\top u = \bar\phi, \;\; \bar\theta
 from __future__ import annotations
 
 import functools
+import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from .arguments import check_array, check_function
 from .autodiff import jacobian, jvp, ravel, tree, vjp
 from .autodiff.blocks import custom_vjp, run
 from .autodiff.operations.elementwise import identity
@@ -41,13 +43,15 @@ class _Equations:
     """g(phi, theta) = 0 as a function of two vectors, and its residual at a point."""
 
     def __init__(self, g: Condition, phi: Any, theta: Any):
+        check_function("g", g, "a function of (phi, theta), zero at the solution", 2)
         self.g = g
         self.phi, self.phi_tree = ravel(as_arrays(phi, "phi"))
         self.theta, self.theta_tree = ravel(as_arrays(theta, "theta"))
         self.residual = self(self.phi, self.theta)
         _check_finite(self.residual)
         if self.residual.shape != self.phi.shape:
-            raise ValueError(f"g has {self.residual.size} equations for {self.phi.size} unknowns: the theorem needs as many as unknowns")
+            raise ValueError(f"g has {self.residual.size} equations for {self.phi.size} unknowns: the theorem needs as many as unknowns, "
+                             "the numbers in phi, at any theta")  # fmt: skip
 
     def __call__(self, phi: Any, theta: Any) -> Any:
         return ravel(self.g(self.phi_tree(phi), self.theta_tree(theta)))[0]
@@ -70,9 +74,9 @@ class _Equations:
                 warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
-def _check_finite(x: np.ndarray) -> None:
+def _check_finite(x: np.ndarray, at: Callable[[], str] = lambda: "phi and theta") -> None:
     if not np.all(np.isfinite(x)):
-        raise FloatingPointError("g, or a derivative of it, is not finite at phi: the solver has diverged, or phi isn't where the "
+        raise FloatingPointError(f"g, or a derivative of it, is not finite at {at()}: the solver has diverged, or that isn't where the "
                                  "condition is defined")  # fmt: skip
 
 
@@ -161,7 +165,7 @@ def root_jvp(g: Condition, phi: Any, theta: Any, theta_dot: Any, **settings: Any
         equations = _Equations(g, phi, theta)
         solver = _solver(**settings)
         # $$ J \dot\phi = -N \dot\theta $$
-        b = -jvp(lambda theta: equations(equations.phi, theta), (equations.theta,), (_vector(theta_dot, theta, "theta"),))[1]
+        b = -jvp(lambda theta: equations(equations.phi, theta), (equations.theta,), (_vector(theta_dot, theta, "theta_dot"),))[1]
         J = equations.jacobian() if solver.needs_matrix else None
         found = solver(jit(equations.forwards) if J is None else J, b)
         away = distance(solver, J, equations.backwards, equations.residual, found.v, b)
@@ -195,7 +199,7 @@ def root_vjp(g: Condition, phi: Any, theta: Any, phi_bar: Any, **settings: Any) 
         equations = _Equations(g, phi, theta)
         solver = _solver(**settings)
         # $$ J^\top u = \bar\phi $$
-        b = _vector(phi_bar, phi, "phi")
+        b = _vector(phi_bar, phi, "phi_bar")
         J = equations.jacobian() if solver.needs_matrix else None
         found = solver(jit(equations.backwards) if J is None else J.T, b)
         equations.warn(distance(solver, J, equations.backwards, equations.residual, found.v, b), found)
@@ -211,7 +215,12 @@ def _solver(*, solver: str = "lu", **settings: Any) -> Solver:
 
 
 def _vector(x: Any, like: Any, name: str) -> np.ndarray:
-    return ravel(tree.map(lambda like, x: np.asarray(x, like.dtype), as_arrays(like, name), x))[0]
+    """x as a vector, if it has the structure, and the shapes, of another."""
+    leaves, structure = tree.flatten(as_arrays(like, name))
+    found = tree.leaves_like(structure, x, name)
+    for leaf, part, of in zip(leaves, found, tree.names(like, name), strict=True):
+        check_array(of, part, leaf.shape)
+    return ravel([np.asarray(part, leaf.dtype) for leaf, part in zip(leaves, found, strict=True)])[0]
 
 
 # How far is the solution? By a Newton step, $\lVert J^{-1} g \rVert$; with the matrix that is one more solve. Without it, one product with
@@ -241,6 +250,7 @@ def fixed_point(T: Callable[..., Any]) -> Condition:
     >>> fixed_point(lambda x, u: u * x)(2.0, 0.5)
     1.0
     """
+    check_function("T", T, "a function of (phi, theta), whose value is shaped like phi", 2)
     return lambda phi, *args: tree.map(lambda phi, image: phi - image, phi, T(phi, *args))
 
 
@@ -283,6 +293,9 @@ def solution(g: Condition, solve: Callable[..., Any]) -> Callable[..., Any]:
     (1.0, 1.0, -20.0)
     """
 
+    check_function("g", g, "a function of (phi, ...), zero at the solution")
+    check_function("solve", solve, "a function of the arguments of g without phi, which finds the solution")
+
     def rule(phi_bar: Any, phi: Any, *args_and_captured: Any) -> tuple[Any, ...]:
         return _pull(g, phi_bar, phi, args_and_captured[:-1])
 
@@ -308,6 +321,8 @@ def solution(g: Condition, solve: Callable[..., Any]) -> Callable[..., Any]:
 
 def _found(phi: Any) -> Any:
     """What a solver returns, as arrays; a whole number that it found is a float all the same."""
+    for name, leaf in zip(tree.names(phi, "solve(...)"), tree.flatten(phi)[0], strict=True):
+        check_array(name, data_of(leaf), finite=False)
     return as_arrays(tree.map(lambda leaf: 1.0 * data_of(leaf), phi), "phi")
 
 
@@ -320,7 +335,11 @@ def _pull(g: Condition, phi_bar: Any, phi: Any, args: tuple[Any, ...]) -> tuple[
     graph = run(lambda *_: ravel(g(phi, *args))[0], [*unknowns, *given])
     J = jacobian(lambda vector: ravel(g(phi_tree(vector), *args))[0])(vector)
     if not is_tracing():  # under a trace there are no values
-        _check(data_of(J), data_of(graph.outputs[0]), data_of(vector))
+        residual = data_of(graph.outputs[0])
+        _check_finite(residual, lambda: ", ".join(itertools.chain(*tree.argument_names(g, (phi, *args)))))
+        warning = too_far(float(np.linalg.norm(lu(data_of(J), residual))), data_of(vector), "g(phi, ...) = 0")
+        if warning:
+            warnings.warn(warning, RuntimeWarning, stacklevel=2)
     # $$ J^\top u = \bar\phi $$
     u = np.linalg.solve((J if record else data_of(J)).T, ravel(phi_bar)[0])
     # $$ \bar\theta = -N^\top u, \qquad \bar t = -(\partial g / \partial t)^\top u, $$ without the ways through phi: there this sweep ends.
@@ -333,10 +352,3 @@ def _pull(g: Condition, phi_bar: Any, phi: Any, args: tuple[Any, ...]) -> tuple[
 def _on_top(x: Any) -> Tensor:
     """A node of its own: the same Tensor may be given twice, and captured as well."""
     return identity(x) if type(x) is Tensor else tensor(x)
-
-
-def _check(J: np.ndarray, residual: np.ndarray, phi: np.ndarray) -> None:
-    _check_finite(residual)
-    warning = too_far(float(np.linalg.norm(lu(J, residual))), phi, "g(phi, ...) = 0")
-    if warning:
-        warnings.warn(warning, RuntimeWarning, stacklevel=2)

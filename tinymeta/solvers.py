@@ -30,6 +30,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .arguments import check_array, check_choice, check_count, check_number, wanted
+
 Product = Callable[[np.ndarray], np.ndarray]
 DENSE = ("cholesky", "lu")
 ITERATIVE = ("cg", "minres", "gmres", "neumann")
@@ -59,12 +61,14 @@ class Solver:
     alpha: float | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in SOLVERS:
-            raise ValueError(f"solver={self.name!r}: choose one of {', '.join(map(repr, SOLVERS))}")
-        if self.iterations is not None and not self.iterations >= 1:
-            raise ValueError(f"iterations={self.iterations!r}: at least 1, or None: until converged")
-        if self.alpha is not None and not self.alpha > 0:
-            raise ValueError(f"alpha={self.alpha!r}: the step of the Neumann series is positive; None chooses one")
+        check_choice("solver", self.name, SOLVERS)
+        check_number("damping", self.damping, least=0)
+        if self.iterations is not None:
+            check_count("iterations", self.iterations, least=1, of="or None: until converged")
+        if self.tolerance is not None:
+            check_number("tolerance", self.tolerance, least=0, of="the relative residual to stop at; None chooses one")
+        if self.alpha is not None:
+            check_number("alpha", self.alpha, above=0, of="the step of the Neumann series; None chooses one")
 
     @property
     def needs_matrix(self) -> bool:
@@ -179,10 +183,25 @@ def solve(
     >>> found.status, found.iterations, found.hessian_products
     ('converged', 1, 2)
     """
-    found = Solver(solver, damping, iterations, tolerance, alpha)(H, b)
+    method = Solver(solver, damping, iterations, tolerance, alpha)
+    if not callable(H):
+        H = _real("H", H, (None, None))
+        if H.shape[0] != H.shape[1]:
+            raise wanted("H", H, "a square matrix, or a function v -> H v")
+    b = _real("b", b, (None if callable(H) else len(H),))
+    if not b.size:
+        raise wanted("b", b, "one number or more")
+    found = method(H, b)
     if found.advice:
         warnings.warn(found.advice, RuntimeWarning, stacklevel=2)
     return found
+
+
+def _real(name: str, x: Any, shape: tuple[int | None, ...]) -> np.ndarray:
+    """An array of floats; whether they are finite is asked later."""
+    check_array(name, x, shape, finite=False)
+    x = np.asarray(x)
+    return x if x.dtype.kind == "f" else x.astype(float)
 
 
 class _Products:
@@ -193,7 +212,7 @@ class _Products:
         self.count, self.curvature, self.stretch = 0, np.inf, 0.0
 
     def __call__(self, p: np.ndarray) -> np.ndarray:
-        Hp = self.H(p)
+        Hp = self._product(p)
         self.count += 1
         if not np.all(np.isfinite(Hp)):
             raise FloatingPointError("a product with the Hessian is not finite: the loss or a derivative of it has overflowed at phi. "
@@ -211,7 +230,13 @@ class _Products:
     def matrix(self, like: np.ndarray) -> np.ndarray:
         """H itself, column by column."""
         self.count += len(like)
-        return np.stack([self.H(e) for e in np.eye(len(like), dtype=like.dtype)], axis=1)
+        return np.stack([self._product(e) for e in np.eye(len(like), dtype=like.dtype)], axis=1)
+
+    def _product(self, p: np.ndarray) -> np.ndarray:
+        Hp = self.H(p)
+        if np.shape(Hp) != p.shape:
+            raise ValueError(f"H(v) has shape {np.shape(Hp)} for v of shape {p.shape}: H is a square matrix, or a function v -> H v")
+        return Hp
 
 
 # ## By the matrix
@@ -272,7 +297,7 @@ def lu(J: np.ndarray, b: np.ndarray) -> np.ndarray:
         factors = linalg.lu_factor(J)
     if not _regular(np.abs(np.diag(factors[0]))):
         raise np.linalg.LinAlgError("the matrix of the implicit function theorem is singular: the solution is not locally unique, and "
-                                    "has no derivative. Add a regulariser, or damping=")  # fmt: skip
+                                    "phi has no derivative. Add a regulariser, or damping=")  # fmt: skip
     return linalg.lu_solve(factors, b)
 
 

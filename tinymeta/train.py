@@ -22,10 +22,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .arguments import check_count, check_flag, check_function, check_type, wanted
 from .autodiff import tree
-from .bilevel import is_finite
+from .bilevel import check_batch, is_finite
 from .checkpoints import Checkpoint, CheckpointError, Keeper, PathLike, settled, stored
 from .distribution import PARTS, ExecutorError, mean_over_tasks
+from .minima import as_arrays
 from .optim import Optimizer
 from .progress import Progress
 
@@ -124,20 +126,19 @@ def fit(
     >>> round(float(result.theta), 1)
     2.0
     """
-    _check(iterations=iterations, meta_batch=meta_batch, checkpoint_every=checkpoint_every, parts=parts, evaluate_every=evaluate_every or 1)
-    if (evaluate is None) != (evaluate_every is None):
-        raise ValueError("evaluate and evaluate_every go together: what to call, and after how many iterations each time")
-    if resume and checkpoint is None:
-        raise ValueError("resume=True goes on from a file: say from which by checkpoint=")
-    rng, keeper = np.random.default_rng(seed), Keeper(checkpoint, checkpoint_every)
-    theta = tree.map(lambda x: np.array(x, order="C"), theta)
+    _check_counts(iterations=iterations, meta_batch=meta_batch, checkpoint_every=checkpoint_every, parts=parts)
+    _check_functions(objective, tasks, optimizer, callbacks, evaluate, evaluate_every, executor)
+    _check_file(checkpoint, resume, configuration)
+    seeds, theta = _checked(seed, theta)
+    rng, keeper = np.random.default_rng(seeds), Keeper(checkpoint, checkpoint_every)
     start = Checkpoint(theta, optimizer.init(theta), rng.bit_generator.state, 0, [], (),
-                       np.atleast_1d(seed).tolist(), meta_batch, configuration or {})  # fmt: skip
+                       seeds, meta_batch, configuration or {})  # fmt: skip
     run = keeper.begin(start, resume)
     if run.iteration > iterations:
         raise CheckpointError(f"{checkpoint} has made {run.iteration} iterations already: iterations={iterations} is how many in all")
     rng.bit_generator.state = run.random
     example = tasks(np.random.default_rng(0), meta_batch)
+    check_batch(example, "tasks(rng, count)")
     with np.errstate(all="ignore"):  # here and below: what isn't finite is found, and told by Diverged
         mean = mean_over_tasks(objective, theta, example, executor, parts)
 
@@ -159,11 +160,50 @@ def fit(
     return Training(run.theta, settled(run).losses, list(run.evaluations), interrupted)
 
 
-def _check(**counts: int) -> None:
+# ## What makes no sense
+def _check_counts(**counts: int) -> None:
     for name, count in counts.items():
-        least = 0 if name == "iterations" else 1
-        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < least:
-            raise ValueError(f"{name}={count!r}: an integer, {least} or more")
+        check_count(name, count, least=0 if name == "iterations" else 1)
+
+
+def _check_functions(objective: Any, tasks: Any, optimizer: Any, callbacks: Any, evaluate: Any, evaluate_every: Any, executor: Any) -> None:
+    check_function("objective", objective, "a function of theta and one task", 2)
+    check_function("tasks", tasks, "a function of (rng, count) that returns a batch of tasks", 2)
+    check_type("optimizer", optimizer, Optimizer, "an Optimizer, such as tm.optim.adam(0.001)")
+    check_type("callbacks", callbacks, (list, tuple), "a list of functions of a Record")
+    for i, callback in enumerate(callbacks):
+        check_function(f"callbacks[{i}]", callback, "a function of a Record", 1)
+    if (evaluate is None) != (evaluate_every is None):
+        raise ValueError("evaluate and evaluate_every go together: what to call, and after how many iterations each time")
+    if evaluate is not None:
+        check_function("evaluate", evaluate, "a function of theta", 1)
+        check_count("evaluate_every", evaluate_every, least=1)
+    if executor is not None and not hasattr(executor, "submit"):
+        raise wanted("executor", executor, "with the interface of concurrent.futures: submit(f, *args)", TypeError)
+
+
+def _check_file(checkpoint: Any, resume: Any, configuration: Any) -> None:
+    if checkpoint is not None:
+        check_type("checkpoint", checkpoint, (str, os.PathLike), "the name of a file")
+    check_flag("resume", resume)
+    if resume and checkpoint is None:
+        raise ValueError("resume=True goes on from a file: say from which by checkpoint=")
+    if configuration is not None:
+        check_type("configuration", configuration, dict, "a dict of numbers and text")
+
+
+def _checked(seed: Any, theta: Any) -> tuple[list[int], Any]:
+    """The seed as a list, and theta as arrays of the training's own."""
+    check_type("seed", seed, (int, np.integer, list, tuple, np.ndarray), "an integer, 0 or more, or several")
+    seeds = list(seed) if isinstance(seed, (list, tuple)) else np.atleast_1d(seed).tolist()
+    if not seeds:
+        raise wanted("seed", seed, "an integer, 0 or more, or several")
+    for each in seeds:
+        check_count("seed", each)
+    theta = tree.map(lambda x: np.array(x, order="C"), as_arrays(theta, "theta"))
+    if not is_finite(theta):
+        raise FloatingPointError("theta isn't finite where the training starts")
+    return seeds, theta
 
 
 # Whenever a training is stopped, it is in one of these states, never between two of them: a state is made, and then takes the place of the
