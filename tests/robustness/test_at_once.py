@@ -48,7 +48,7 @@ JOBS = {
     "vmap": lambda: tm.grad(mean)(THETA, ROWS[:9]),
     "checkpoint": lambda: tm.grad(in_pieces)(THETA, X),
     "trace, and run": lambda: tm.trace(tm.value_and_grad(adapted), THETA, X)(THETA, X),
-    "the same program": lambda: SHARED(THETA, ROWS),
+    "the same program": lambda: [SHARED(THETA, ROWS + k) for k in range(20)],
     "a program of its own, in float32": lambda: tm.jit(tm.grad(mean))(tm.tree.map(np.float32, THETA), np.float32(ROWS)),
     "the same jitted function, of many shapes": lambda: [JITTED(THETA, X[: n + 1]) for n in range(7)],
 }
