@@ -48,16 +48,17 @@ def test_no_source_can_run_what_it_reads_or_reach_out_but_for_what_is_named_here
 
 
 @pytest.mark.parametrize("source, what", [
-    ("import pickle", "import pickle"), ("from urllib.request import urlopen", "import urllib.request"), ("import os.path, socket", "import socket"),
-    ("def f(text):\n    return [eval(text)]", "eval"), ("run = exec", "exec"), ("import os\nos.system('ls')", ".system"),
-    ("np.load(path, allow_pickle=True)", "allow_pickle"), ("np.lib.format.read_array(file)", "allow_pickle"), ("archive.extractall()", ".extractall"),
+    ("import pickle", "import pickle"), ("from urllib.request import urlopen", "import urllib.request"),
+    ("import os.path, socket", "import socket"), ("def f(text):\n    return [eval(text)]", "eval"), ("run = exec", "exec"),
+    ("os.system('ls')", ".system"), ("np.load(path, allow_pickle=True)", "allow_pickle"),
+    ("np.lib.format.read_array(file)", "allow_pickle"), ("archive.extractall()", ".extractall"),
 ])  # fmt: skip
 def test_it_is_found(source, what):
     assert list(used(source)) == [what]
 
 
 # ## At work
-# Python tells an audit hook of every socket and every new process, whoever makes it and by whatever way. (Matplotlib looks for fonts, once.)
+# Python tells an audit hook of every socket and every new process, whoever makes it and in whatever way. (Matplotlib looks for fonts once.)
 AT_WORK = """
 import os, sys
 
