@@ -2,7 +2,7 @@
 
 Every other process has its moment between its start and its first file, the others while they work. They are kept at every iteration, so
 much of their time goes into writing the file. After each kill the file, if there is one, must be whole: the beginning of what an
-uninterrupted training computes, to the bit. Then it goes on, from that file, to the next kill. In the end it must be what it is without any.
+uninterrupted training computes, to the bit. Then it goes on, from that file, to the next kill. In the end it must be what it is without.
 """
 
 from __future__ import annotations

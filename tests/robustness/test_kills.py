@@ -6,9 +6,13 @@ from tests.robustness import kills
 from tinymeta import checkpoints
 
 
-def test_a_training_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def short_and_slow(monkeypatch):
     monkeypatch.setattr(kills, "ITERATIONS", 100)
     monkeypatch.setattr(kills, "PAUSE", 0.005)
+
+
+def test_a_training_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path):
     done = kills.kill_and_go_on(tmp_path, 6, seed=0)
     assert done["kills"] == 6 and done["by SIGKILL"] == done["by SIGTERM"] == done["by SIGINT"] == 2
     assert done["between the first iteration and the last"] + done["while the file was being written"] > 0
