@@ -18,7 +18,7 @@ from tinymeta.tasks import sinusoids
 
 EARLIER = 30
 """steps before the measurement: what is made once and kept, such as programs and caches, is there by then"""
-PER_LOSS, SLACK, RESIDENT = 40, 10_000, 4_000_000
+PER_LOSS, SLACK, RESIDENT = 40, 10_000, 2_000_000
 """Bytes that a step may leave: its loss, a float in a list. And what all of them may: some of Python's own, and whole pages."""
 
 
@@ -65,22 +65,30 @@ def on_the_machine(steps: int, callback: Callable[[int], Any]) -> None:
 WAYS = {"eagerly": eagerly, "on the machine": on_the_machine}
 
 
-def growth(run: Callable[[int, Callable[[int], Any]], None], steps: int) -> Growth:
-    """By how much memory grows in so many steps, after some earlier ones."""
+Way = Callable[[int, Callable[[int], Any]], None]
+
+
+def growth(way: Way, steps: int) -> Growth:
+    """By how much memory grows in so many steps, after some earlier ones. Two runs: to trace what is asked for takes memory too."""
+    tracemalloc.start()
+    try:
+        traced = _growth(way, steps, lambda: tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    return Growth(steps, traced, _growth(way, steps, resident))
+
+
+def _growth(way: Way, steps: int, size: Callable[[], int]) -> int:
     seen = []
 
     def look(k: int) -> None:
         if k in (EARLIER, EARLIER + steps):
             gc.collect()
-            seen.append((tracemalloc.get_traced_memory()[0], resident()))
+            seen.append(size())
 
-    tracemalloc.start()
-    try:
-        run(EARLIER + steps + 1, look)
-    finally:
-        tracemalloc.stop()
-    (traced, before), (traced_later, later) = seen
-    return Growth(steps, traced_later - traced, later - before)
+    way(EARLIER + steps + 1, look)
+    before, later = seen
+    return later - before
 
 
 def resident() -> int:
