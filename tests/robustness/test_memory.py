@@ -24,7 +24,7 @@ def test_a_node_that_stays_behind_in_each_step_is_noticed():
 
     def leaking(steps, callback):
         for k in range(steps):
-            kept.append(tm.tensor(1.0))
+            kept.append(tm.tensor(np.ones(2)) * 2.0)
             callback(k)
 
     assert not memory.growth(leaking, 100).is_flat
