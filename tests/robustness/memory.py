@@ -19,7 +19,7 @@ from tinymeta.tasks import sinusoids
 EARLIER = 30
 """steps before the measurement: what is made once and kept, such as programs and caches, is there by then"""
 PER_LOSS, SLACK, RESIDENT = 40, 20_000, 2_000_000
-"""Bytes that a step may leave: its loss, a float in a list. And what all of them may: some of Python's own, or of whoever else is at work in
+"""Bytes that a step may leave: its loss, a float in a list. And what all may: some of Python's own, or of whoever else is at work in
 the process, less than a hundred nodes; and whole pages."""
 
 
