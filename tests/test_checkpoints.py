@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -472,3 +473,62 @@ def test_no_pickle_is_ever_loaded(path):
             for name, member in (members | {"theta[0].W.npy": content}).items():
                 archive.writestr(name, member)
         refused(path, "is damaged")
+
+
+def rewritten(path, change, compression=zipfile.ZIP_STORED):
+    """The same file, with changed members."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in change(members).items():
+            archive.writestr(name, content)
+
+
+def with_contents(change):
+    """With another description of what is in it."""
+
+    def changed(members):
+        about = json.loads(np.load(io.BytesIO(members["about.npy"])).item())
+        change(about["contents"])
+        file = io.BytesIO()
+        np.save(file, np.array(json.dumps(about)))
+        return members | {"about.npy": file.getvalue()}
+
+    return changed
+
+
+def test_a_file_that_unpacks_to_much_more_than_it_is(path):
+    """A hundred megabytes of zeros in a hundred kilobytes; and one array that is named again and again."""
+    large = io.BytesIO()
+    np.save(large, np.zeros(12_500_000))
+    rewritten(path, lambda members: members | {"theta[0].W.npy": large.getvalue()}, zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 200_000
+    tracemalloc.start()
+    refused(path, r"is damaged, .* its arrays, up to theta\[0\]\.W, have more bytes than the file")
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+    path.unlink()
+    fit(5, path)
+    again = {"kind": "list", "children": [{"array": "losses"}] * 1000}
+    rewritten(path, with_contents(lambda contents: contents.update(state=again)))
+    refused(path, "its arrays, up to losses, have more bytes than the file")
+
+
+@pytest.mark.parametrize("name, keys", [
+    ("a=__import__('os').getpid()", ["W"]), ("Affine", ["W=__import__('os').getpid()", "b"]), ("class", ["W"]), ("Affine", ["__class__"]),
+    ("Affine", ["W", "W"]), ("Affine\nimport os\n", ["W"]),
+])  # fmt: skip
+def test_names_that_are_none_are_never_run(path, name, keys):
+    """Python makes a namedtuple by running code with these names in it; it looks at them before."""
+    harmful = {"kind": "namedtuple", "name": name, "keys": keys, "children": [1.0] * len(keys)}
+    rewritten(path, with_contents(lambda contents: contents.update(theta=harmful)))
+    refused(path, "is damaged, or not a checkpoint of tinymeta: ValueError: ")
+
+
+def test_containers_without_end(path):
+    """A thousand deep is too deep for Python's stack: an error, not a crash."""
+    deep = "[" * 100_000 + "]" * 100_000
+    file = io.BytesIO()
+    np.save(file, np.array(deep))
+    rewritten(path, lambda members: members | {"about.npy": file.getvalue()})
+    refused(path, "is damaged, or not a checkpoint of tinymeta: RecursionError")

@@ -127,8 +127,10 @@ def check_function(name: str, x: Any, what: str, count: int | None = None) -> No
 
 def _takes(f: Callable[..., Any], count: int) -> bool:
     """Whether a function can be called with so many arguments, as far as one can know."""
+    if hasattr(f, "__wrapped__"):  # what a wrapper takes isn't what it looks like
+        return True
     try:
-        signature = inspect.signature(f, follow_wrapped=False)
+        signature = inspect.signature(f)
     except (TypeError, ValueError):  # some that are written in C don't tell
         return True
     try:

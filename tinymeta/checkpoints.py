@@ -172,8 +172,13 @@ def _loaded(data: bytes, path: PathLike) -> Checkpoint:
     import zipfile
 
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        left = len(data)  # nothing in it is compressed, and each array is there once
 
         def array(name: str) -> np.ndarray:
+            nonlocal left
+            left -= archive.getinfo(f"{name}.npy").file_size
+            if left < 0:
+                raise ValueError(f"its arrays, up to {name}, have more bytes than the file")
             content = archive.read(f"{name}.npy")  # to its end, where its checksum is compared
             return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
 

@@ -1,6 +1,7 @@
 """The reverse sweep: any graph, of any size and shape, in linear time, leaving nothing behind."""
 
 import gc
+import sys
 import threading
 import weakref
 
@@ -90,15 +91,31 @@ def test_gradients_refuse_what_has_no_gradient():
 
 
 # ## Large graphs
-def test_a_million_nodes_differentiate_and_are_freed():
-    x = y = tm.tensor(1.0)
-    for _ in range(1_000_000):
-        y = -y
-    middle = weakref.ref(y.inputs[0])
-    [gradient] = sweep([y], [1.0], [x], record=False)
-    assert gradient == 1.0
-    del y
-    assert middle() is None
+def test_a_million_nodes_differentiate_and_are_freed_at_once_in_a_small_stack():
+    """A thread has room for a few hundred calls in C: a recursion along the graph, in whatever language, would end the process."""
+    found = {}
+
+    def work():
+        before = sys.getallocatedblocks()
+        x = y = tm.tensor(1.0)
+        for _ in range(1_000_000):
+            y = -y
+        middle = weakref.ref(y.inputs[0])
+        found["blocks"] = sys.getallocatedblocks() - before
+        [found["gradient"]] = sweep([y], [1.0], [x], record=False)
+        del y
+        found["freed"] = middle() is None
+        found["left"] = sys.getallocatedblocks() - before
+
+    size = threading.stack_size(256 * 1024)
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(size)
+    assert found["gradient"] == 1.0 and found["freed"]
+    assert found["blocks"] > 3_000_000 and found["left"] < 1000
 
 
 def test_a_long_gradient_graph_is_freed():

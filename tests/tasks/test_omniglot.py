@@ -4,7 +4,9 @@ import hashlib
 import io
 import itertools
 import re
+import stat
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -189,6 +191,51 @@ def test_a_zip_that_lies_about_a_size(tmp_path):
     path.write_bytes(content.replace(struct.pack("<I", 20_000_000), struct.pack("<I", 100)))
     with pytest.raises(ValueError, match=r"0394_01\.png can't be read \(Bad CRC-32"):
         omniglot.load(path)
+
+
+def peak(load):
+    """The most memory that it takes, in bytes."""
+    tracemalloc.start()
+    try:
+        load()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_zip_that_unpacks_to_much_more_than_it_is(tmp_path):
+    """A hundred megabytes in a hundred kilobytes, in one file or in many, of which each is small enough: nothing is unpacked."""
+    one = write_zip(tmp_path / "one.zip", {NAMES[0]: bytes(100_000_000)})
+    many = write_zip(tmp_path / "many.zip", {f"Greek/character01/{k:04}_01.png": bytes(49_000) for k in range(2041)})
+    for path, size in ((one, "100,000,000"), (many, "100,009,000")):
+        assert path.stat().st_size < 1_000_000
+
+        def refused(path=path, size=size):
+            with pytest.raises(ValueError, match=rf"{path.name} unpacks to {size} bytes: expected at most 50,000,000; Omniglot is smaller"):
+                omniglot.load(path)
+
+        assert peak(refused) < 5_000_000
+
+
+def test_a_zip_whose_entries_are_all_the_same_one(tmp_path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(NAMES[0], bytes(40_000))
+        archive.filelist *= 2000  # in the directory at the end, of which each entry says where it is
+    assert path.stat().st_size < 300_000
+    with pytest.raises(ValueError, match="unpacks to 80,000,000 bytes"):
+        omniglot.load(path)
+
+
+def test_a_link_in_a_zip_is_not_followed(tmp_path):
+    target = tmp_path / "secret.png"
+    target.write_bytes(CONTENTS[NAMES[0]])  # which would do
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        link = zipfile.ZipInfo(NAMES[0])
+        link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, str(target))
+    with pytest.raises(ValueError, match=r"0394_01\.png can't be read \(its header is another one\)"):
+        omniglot.load(tmp_path / "x.zip")
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])

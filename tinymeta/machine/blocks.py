@@ -7,7 +7,9 @@ A map costs most, so it is looked at for what it does twice, and for what it mak
 from __future__ import annotations
 
 import collections
+import functools
 import itertools
+import operator
 from typing import Any
 
 import numpy as np
@@ -29,14 +31,24 @@ def merge_maps(code: Code) -> Code:
 
 
 def _mergeable(code: Code) -> tuple[int, int] | None:
-    """The places of two maps that can be one: everything that the later one needs is there at the earlier's place, or can be moved."""
-    maps = [k for k, i in enumerate(code.instructions) if i.length is not None]
-    for n, first in enumerate(maps):
-        for second in maps[n + 1 :]:
-            a, b = code.instructions[first], code.instructions[second]
-            if a.length == b.length and a.slot not in _ancestors(code, second):
-                return first, second
-    return None
+    """The places of the first two maps that can be one: everything that the later one needs is there, or can be moved there, where the
+    earlier one is."""
+    if sum(i.length is not None for i in code.instructions) < 2:
+        return None
+    depends: dict[int, int] = {}  # of a slot: on which maps, a bit for each
+    like: dict[int, int] = collections.defaultdict(int)  # which maps are of this length
+    maps: list[int] = []
+    pairs = []
+    for place, i in enumerate(code.instructions):
+        needed = functools.reduce(operator.or_, (depends.get(slot, 0) for slot in i.operands), 0)
+        if i.length is not None:
+            if free := like[i.length] & ~needed:
+                pairs.append((maps[(free & -free).bit_length() - 1], place))  # the lowest bit: the first of them
+            like[i.length] |= 1 << len(maps)
+            needed |= 1 << len(maps)
+            maps.append(place)
+        depends[i.slot] = needed
+    return min(pairs, default=None)
 
 
 def _ancestors(code: Code, place: int) -> set[int]:

@@ -120,9 +120,7 @@ def _with_named_results(code: Code) -> tuple[Code, Results]:
 def _steps(code: Code, results: Results, machine: bool) -> Iterator[Launch | Map | InNumPy]:
     """Stages of the same dtype that follow each other are one launch."""
     parts = list(_parts(code, results, machine))
-    wanted = [set(code.outputs)]  # after each part, the last one first
-    for part in reversed(parts):
-        wanted.append(wanted[-1].union(part.reads))
+    last = {slot: number for number, part in enumerate(parts) for slot in part.reads} | dict.fromkeys(code.outputs, len(parts))
 
     def kind(number: int) -> Any:
         part = parts[number]
@@ -131,27 +129,42 @@ def _steps(code: Code, results: Results, machine: bool) -> Iterator[Launch | Map
     for _, group in itertools.groupby(range(len(parts)), kind):
         numbers = list(group)
         stages = [part for k in numbers if isinstance(part := parts[k], Stage)]
-        yield Launch(stages, wanted[len(parts) - 1 - numbers[-1]]) if stages else parts[numbers[0]]  # type: ignore[misc]
+        wanted = {slot for stage in stages for slot in stage.writes if last.get(slot, -1) > numbers[-1]}
+        yield Launch(stages, wanted) if stages else parts[numbers[0]]  # type: ignore[misc]
 
 
 def _parts(code: Code, results: Results, machine: bool) -> Iterator[Stage | Map | InNumPy]:
     """Tables as long as possible, and what stands between them."""
     start, instructions = 0, code.instructions
+    tried = len(instructions)
     types = types_of(code) | {slot: t for found in results.values() for slot, t in found.items()}
+    last = {slot: number for number, i in enumerate(instructions) for slot in i.operands} | dict.fromkeys(code.outputs, len(instructions))
     while start < len(instructions):
-        end = len(instructions) if machine else start
-        while end > start:
-            try:
-                part = _part(code, types, start, end)
-                yield Stage(part, lower(part), tuple(part.inputs), {slot: types[slot] for slot in part.outputs})  # type: ignore[misc]
-                break
-            except Unsupported as unsupported:
-                end = start + unsupported.position
-        if end == start:  # not even the first one
+        stage, end = _longest_stage(code, types, last, start, tried) if machine else (None, start)
+        if stage is not None:
+            yield stage
+        else:
             i = instructions[end]
             yield InNumPy(i) if i.length is None else _map(i, results[i.slot], machine)
             end += 1
-        start = end
+        start, tried = end, max(1, end - start)
+
+
+# Most code is one table, so all of it is tried first. If it isn't, there may be many short ones: each is tried with as many instructions
+# as the one before had, then with twice as many. To try all that is left each time would take as long as the square of their number.
+def _longest_stage(code: Code, types: dict[int, Any], last: dict[int, int], start: int, tried: int) -> tuple[Stage | None, int]:
+    """The longest table that begins here, None if the machine can't run even this instruction; and where it ends."""
+    stage, reached, limit = None, start, len(code.instructions)
+    end = min(start + tried, limit)
+    while reached < limit:
+        try:
+            part = _part(code, types, last, start, end)
+            stage = Stage(part, lower(part), tuple(part.inputs), {slot: types[slot] for slot in part.outputs})
+            reached = end
+        except Unsupported as unsupported:
+            limit = start + unsupported.position
+        end = min(2 * end - start, limit)
+    return stage, reached
 
 
 def _map(block: Instruction, writes: dict[int, Type], machine: bool) -> Stage | Map:
@@ -166,15 +179,14 @@ def _map(block: Instruction, writes: dict[int, Type], machine: bool) -> Stage | 
     return Map(block, summed, writes, machine)
 
 
-def _part(code: Code, types: dict[int, Any], start: int, end: int) -> Code:
+def _part(code: Code, types: dict[int, Any], last: dict[int, int], start: int, end: int) -> Code:
     """Some of the instructions, as code of their own: its inputs are what they read, its outputs what is read later."""
     instructions = code.instructions[start:end]
     made = {i.slot for i in instructions}
     read = dict.fromkeys(slot for i in instructions for slot in i.operands if slot not in made)
-    later = {slot for i in code.instructions[end:] for slot in i.operands}.union(code.outputs)
     inputs = {slot: types[slot] for slot in read if slot not in code.constants}
     constants = {slot: code.constants[slot] for slot in read if slot in code.constants}
-    return Code(inputs, {}, constants, instructions, tuple(i.slot for i in instructions if i.slot in later))
+    return Code(inputs, {}, constants, instructions, tuple(i.slot for i in instructions if last.get(i.slot, -1) >= end))
 
 
 class InNumPy:

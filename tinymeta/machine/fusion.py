@@ -216,6 +216,9 @@ class _Factors:
 # ## Absorption
 # An instruction that reads a product, as the only one, becomes a part of it: a number that multiplies it is its scale, what it is
 # added to is its bias, or that of the first product in a sum of some.
+LONGEST_CHAIN = 16  # of products
+
+
 class _Absorbing:
     """What the absorbing passes share: the instructions so far, and those among them that may be absorbed."""
 
@@ -233,9 +236,12 @@ class _Absorbing:
         return made if made is not None and made.operation in operations and self.uses[slot] == 1 else None
 
     def chain(self, slot: int) -> list[Instruction]:
-        """$(A B + \\dots) + A' B'$: products of which each is the bias of the next, up to this slot; the first one has no bias yet."""
+        """$(A B + \\dots) + A' B'$: products of which each is the bias of the next, up to this slot; the first one has no bias yet. Not if
+        they are too many: to walk along all of them for each that is added would take as long as the square of their number."""
         products: list[Instruction] = []
         while (made := self.only(slot, product)) is not None and (not products or made.type == products[0].type):
+            if len(products) == LONGEST_CHAIN:
+                return []
             products.insert(0, made)
             if not made.params["bias"]:
                 return products

@@ -116,7 +116,7 @@ class Launch:
         return Place(HOME, self.home - -(-size // 8) * 8)
 
     def _write(self, table: np.ndarray, places: list[Place], rows: int = 1, portion: int = 1, shared: bool = False, arena: int = 0) -> None:
-        start, first = sum(map(len, self.tables)), len(self.bases)
+        start, first = self.rows[-1][1] if self.rows else 0, len(self.bases)
         self.tables.append(np.asarray(table, np.int64))
         self.bases += [Place(HOME, 0), *places]  # the arena, and the bases that `lower` counts from 1 on
         self.rows.append((start, start + len(table), first, len(self.bases), rows, portion, shared, arena))

@@ -11,7 +11,6 @@ import contextlib
 import functools
 import gc
 import inspect
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -123,7 +122,7 @@ def jit(f: Callable[..., Any], static_argnames: Sequence[str] = ()) -> Callable[
     array([2., 4.])
     """
     _check(f, static_argnames)
-    programs: OrderedDict[Any, Program] = OrderedDict()
+    programs: dict[Any, Program] = {}
     latest: Program | None = None
 
     @functools.wraps(f)
@@ -131,22 +130,27 @@ def jit(f: Callable[..., Any], static_argnames: Sequence[str] = ()) -> Callable[
         nonlocal latest
         if kwargs:
             args = inspect.signature(f).bind(*args, **kwargs).args
-        if latest is not None and not is_tracing() and (inputs := latest.fitting(args)) is not None:
-            return latest.run(inputs)  # most calls end here
+        program = latest  # which another thread may replace meanwhile
+        if program is not None and not is_tracing() and (inputs := program.fitting(args)) is not None:
+            return program.run(inputs)  # most calls end here
         leaves, structure = tree.flatten(args)
         if is_tracing() or any(type(x) is Tensor for x in leaves):
             return f(*args)
         static = _static(f, args, leaves, static_argnames)
         key = (structure, tuple((type(x), x) if i in static else _kind(x) for i, x in enumerate(leaves)))
         try:
-            program = programs.pop(key) if key in programs else trace(f, *args, static_argnames=static_argnames)
+            program = programs.get(key)
+            if program is None:
+                program = trace(f, *args, static_argnames=static_argnames)
         except TypeError as error:
             if "unhashable" in str(error):
                 raise TypeError(f"static arguments must be hashable: {error}") from None
             raise
-        programs[key] = program
+        programs.pop(key, None)
+        programs[key] = program  # as the last one
         if len(programs) > MOST_PROGRAMS:
-            programs.popitem(last=False)
+            oldest, *_ = programs
+            programs.pop(oldest, None)  # another thread may have done it already
         if program.captured:
             return f(*args)
         latest = program

@@ -31,6 +31,7 @@ EXPECTED = "expected names like Greek/character01/0394_01.png, perhaps below one
 PLACE = re.compile(r"([\w()' -]+)/(character\d\d)/(\d{4}_\d\d\.png)")  # nothing here leads to another folder
 SIDE = 105
 MOST_FILES, MOST_BYTES = 50_000, 50_000  # in one zip or folder, and in one image; Omniglot has 32,460 images of less than 500 bytes
+MOST_IN_ALL = 50_000_000  # bytes, of all that a zip unpacks to
 
 
 class File(NamedTuple):
@@ -129,6 +130,8 @@ def _zipped(path: Path) -> Iterator[File]:
         raise ValueError(f"{path} is no zip, or not a whole one ({error}). {DOWNLOAD}") from error
     with archive:
         _limit(path, len(archive.infolist()))
+        if (size := sum(member.file_size for member in archive.infolist())) > MOST_IN_ALL:  # whoever says less is cut off there
+            raise ValueError(f"{path} unpacks to {size:,} bytes: expected at most {MOST_IN_ALL:,}; Omniglot is smaller than 10 million")
         for member in archive.infolist():
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # of others, one can't read a little at a time
                 raise ValueError(f"{path}: {member.filename} is compressed in another way than Omniglot's files")
