@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import gc
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -34,13 +35,14 @@ def mutants(path: Path, scale: float) -> Iterator[Mutant]:
     """All changes of a module's functions; "scaled" is by 1 + scale."""
     tree = ast.parse(path.read_text(encoding="utf8"))
     numbers = {id(node): number for number, node in enumerate(ast.walk(tree))}
-    for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
+    for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and not ARGUMENTS.match(node.name)]:
         for node in _computing(function):
             for what, change in _changes(node, scale):
                 yield Mutant(path, node.lineno, function.name, f"{what}: {ast.unparse(node)}", numbers[id(node)], change)
 
 
 # ## Where to change
+ARGUMENTS = re.compile("_?check")  # checks of arguments, which `tests.fuzz` tries
 TEXT = (ast.Raise, ast.Assert, ast.JoinedStr, ast.FunctionDef, ast.ClassDef)  # (functions inside have their own turn)
 
 
