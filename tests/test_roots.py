@@ -1,13 +1,11 @@
 """Roots and fixed points: the Jacobian, its products, and the solution as an operation."""
 
-
-
 import numpy as np
 import pytest
 
 import tinymeta as tm
 from tinymeta import implicit, roots
-from tinymeta.solvers import lu
+from tinymeta.solvers import Solver, lu
 from tinymeta.tasks import quadratics
 
 
@@ -99,6 +97,18 @@ def test_a_root_that_is_none():
     message = r"phi does not solve g\(phi, theta\) = 0: the solution is about 1.* away.*solve to a smaller residual"
     with pytest.warns(RuntimeWarning, match=message):
         implicit.root_jacobian(lambda y, x: x**2 + y**2 - 25, 6.0, 3.0)
+
+
+def test_how_far_is_too_far():
+    """A ten-thousandth of the solution's size, and of one more."""
+    phi, limit = np.array([3.0, 4.0]), 6e-4
+    assert roots.too_far(limit * (1 - 5e-7), phi, "g = 0") == "" and "6.0e-04 away" in roots.too_far(limit * (1 + 5e-7), phi, "g = 0")
+
+
+def test_the_distance_without_the_matrix_knows_of_the_damping():
+    zero = np.zeros(1)
+    for damping, expected in ((0.0, 0.75), (2.0, 0.5)):  # |g|^2 / |(4 + damping) g|
+        assert roots.distance(Solver("cg", damping), None, lambda g: 4 * g, np.array([3.0]), zero, zero) == expected
 
 
 def test_too_few_equations():
