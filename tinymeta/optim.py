@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arguments import check_array, check_number, check_numbers, shown, wanted
+from .arguments import check_array, check_number, shown, wanted
 from .autodiff import Tensor, tree
 from .autodiff.reverse import repeated_axes
 
@@ -43,14 +43,17 @@ def _check(alpha: Any, epsilon: Any = 0.0, **kept: Any) -> None:
 
 
 def _check_rate(name: str, rate: Any) -> None:
-    """A number, 0 or more; or containers of rates. What NumPy computed, or a Tensor, may have been learned: any values will do."""
+    """A number, 0 or more; or containers of rates. What NumPy computed may have been learned, and be negative; Tensors aren't looked at."""
     if tree.children(rate) is not None:
         for part, leaf in zip(tree.names(rate, name), tree.flatten(rate)[0], strict=True):
             _check_rate(part, leaf)
-    elif isinstance(rate, (Tensor, np.ndarray, np.generic)):
-        check_numbers(name, rate, "or one number")
-    else:
-        check_number(name, rate, least=0)
+    elif isinstance(rate, (np.ndarray, np.generic)):
+        check_array(name, rate, of=RATES)
+    elif type(rate) is not Tensor:
+        check_number(name, rate, least=0, of=RATES)
+
+
+RATES = "as learning rates: one for all, or containers like phi's, PerStep, or a function of theta"
 
 
 def _zeros(theta: Any) -> Any:
@@ -110,7 +113,7 @@ def floats_of(state: Any) -> Any:
 
 
 def check_rates(lr: Any, steps: int) -> None:
-    """Learning rates of an inner loop. Those in arrays may have been learned, and be negative; Tensors' values aren't looked at.
+    """Learning rates of an inner loop.
 
     >>> check_rates({"W": 0.1, "b": "0.1"}, 5)
     Traceback (most recent call last):
@@ -118,14 +121,9 @@ def check_rates(lr: Any, steps: int) -> None:
     """
     if isinstance(lr, PerStep):
         check_per_step(lr, steps)
-    rates, of = tree.flatten(lr)[0], "as learning rates: one for all, or containers like phi's, PerStep, or a function of theta"
-    if not rates:
-        raise wanted("lr", lr, f"numbers {of}")
-    for name, rate in zip(tree.names(lr, "lr"), rates, strict=True):
-        if isinstance(rate, (np.ndarray, np.generic)):
-            check_array(name, rate, of=of)
-        elif type(rate) is not Tensor:
-            check_number(name, rate, least=0, of=of)
+    if not tree.flatten(lr)[0]:
+        raise wanted("lr", lr, f"numbers {RATES}")
+    _check_rate("lr", lr)
 
 
 def check_per_step(alpha: PerStep, steps: int) -> None:
