@@ -13,7 +13,8 @@ import tinymeta as tm
 
 ROOT = Path(__file__).parent.parent
 LESSONS = sorted((ROOT / "tutorials").glob("[0-9][0-9]_*.py"))
-SECONDS = 1200 if os.environ.get("TINYMETA_MACHINE") == "numpy" else 30  # to train an optimizer takes minutes without the machine
+# Half a minute, and as long again for the first one, which compiles the machine. Without the machine, to train an optimizer takes minutes.
+SECONDS = 1200 if os.environ.get("TINYMETA_MACHINE") == "numpy" else 60
 
 
 @pytest.fixture(scope="module", autouse=True)
