@@ -38,6 +38,13 @@ def test_in_silence(figure, tmp_path, capsys):
     assert capsys.readouterr() == ("", "") and (tmp_path / "a.png").exists()
 
 
+def test_where_a_notebook_shows_the_figure_no_path_is_printed(figure, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(plt, "get_backend", lambda: "module://matplotlib_inline.backend_inline")
+    plots.save(figure, "a", tmp_path)
+    assert capsys.readouterr() == ("", "") and (tmp_path / "a.png").exists() and plt.fignum_exists(figure.number)
+    plt.close(figure)
+
+
 def test_the_folder_comes_from_the_environment_if_it_is_not_given(figure, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TINYMETA_FIGURES", str(tmp_path / "figures"))
@@ -166,6 +173,13 @@ def test_the_curves_past_the_horizon(tmp_path):
 
 
 # ## The papers' figures
+def test_a_band_that_reaches_zero_is_left_out():
+    figure = plots.after_steps({"MAML": ([3.0, 1.0], [0.5, 0.1]), "ANIL": ([3.0, 2.0], [0.5, 2.5])}, "error")
+    bands = [np.concatenate([path.vertices[:, 1] for path in band.get_paths()]) for band in figure.axes[0].collections]
+    assert [round(float(np.min(band)), 6) for band in bands] == [0.9, 2.5]  # of ANIL, the first step's alone
+    plt.close(figure)
+
+
 def test_after_steps_tells_a_dozen_methods_apart_and_says_which_diverge():
     curves = {f"method {i}": ([3.0, 1.0, 0.5, 0.4], [0.1] * 4) for i in range(12)} | {"iMAML": ([np.nan] * 4, [np.nan] * 4)}
     figure = plots.after_steps(curves, "error")

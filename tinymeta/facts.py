@@ -26,6 +26,7 @@ from . import evolution, implicit, learned_optimizer, maml, optim, solvers
 from .autodiff import grad, hessian, hvp, jacobian, jvp, vjp
 from .autodiff.operations.functions import log_softmax, logsumexp, sigmoid
 from .bilevel import Bilevel
+from .comparison import relative_error
 from .machine import jit
 from .tasks import quadratics
 
@@ -66,21 +67,19 @@ def check() -> Iterator[Result]:
     ('tangent numbers', True)
     """
     for group, function, tolerance in FACTS:
-        error = max(relative_error(ours, truth) for ours, truth in function())
+        error = max(error_of(ours, truth) for ours, truth in function())
         yield Result(group, function.__name__.replace("_", " "), " ".join((function.__doc__ or "").split()), error, tolerance)
 
 
-def relative_error(ours: Any, truth: Any) -> float:
-    """The norm of the difference, relative to that of the truth unless the truth is 0; infinite if the shapes differ, or for NaN.
+def error_of(ours: Any, truth: Any) -> float:
+    """The relative error; infinite if the shapes differ, and for NaN, which is larger than nothing.
 
-    >>> relative_error(1.5, 1.0), relative_error([1e-3, 0], [0, 0]), relative_error(np.nan, 1.0)
-    (0.5, 0.001, inf)
+    >>> error_of(1.5, 1.0), error_of([1.0], 1.0), error_of(np.nan, 1.0)
+    (0.5, inf, inf)
     """
     ours, truth = np.asarray(ours), np.asarray(truth)
-    if ours.shape != truth.shape:
-        return np.inf
-    difference = float(np.linalg.norm(ours - truth) / (np.linalg.norm(truth) or 1.0))
-    return difference if difference >= 0 else np.inf
+    error = relative_error(ours, truth) if ours.shape == truth.shape else np.nan
+    return np.inf if np.isnan(error) else error
 
 
 # ## Whole numbers

@@ -167,7 +167,6 @@ def lstm(
     check_number("output_scale", output_scale)
 
     def update(theta: Any, phi: Any, loss: Any, g: Any, state: State, task: Any = None) -> tuple[Any, State]:
-        _check_state(state, initial_state(theta, phi))
         x = _rows(phi, loss, g, preprocess, _embedded(embedding, embedding_size, theta, task))
         _check_inputs(x, theta["lstm"][0]["W"].shape[0] - state[0][0].shape[1], preprocess, embedding_size)
         # Layer by layer, each sees what the one below it puts out, $x \leftarrow h'$:
@@ -186,9 +185,9 @@ def lstm(
 def _check_state(state: Any, begun: Any) -> None:
     """That a state has the layers, and the shapes, of the one that a rule begins with."""
     leaves, structure = tree.flatten(begun)
-    for name, leaf, wanted_leaf in zip(tree.names(begun, "state"), tree.leaves_like(structure, state, "state"), leaves, strict=True):
-        if np.shape(leaf) != wanted_leaf.shape:
-            raise wanted(name, leaf, f"an array of shape {wanted_leaf.shape}: the state of a rule with these weights, and of this phi")
+    for name, leaf, like in zip(tree.names(begun, "state"), tree.leaves_like(structure, state, "state"), leaves, strict=True):
+        if np.shape(leaf) != np.shape(like):
+            raise wanted(name, leaf, f"an array of shape {np.shape(like)}: the state of a rule with these weights, and of this phi")
 
 
 LSTM = lstm()
@@ -234,7 +233,6 @@ def meta_lstm(*, preprocess: bool = False, embedding: Embedding | None = None, e
         return np.zeros_like(phi), np.zeros_like(phi)
 
     def update(theta: Any, phi: Any, loss: Any, g: Any, state: tuple[Any, Any], task: Any = None) -> tuple[Any, tuple[Any, Any]]:
-        _check_state(state, initial_state(theta, phi))
         x = _rows(phi, loss, g, preprocess, _embedded(embedding, embedding_size, theta, task))
         _check_inputs(x, theta["i"]["W"].shape[0] - 1, preprocess, embedding_size)
         i, f = (sigmoid(np.concatenate([x, before[:, None]], axis=1) @ theta[gate]["W"] + theta[gate]["b"])[:, 0]
@@ -319,7 +317,11 @@ def unroll(
     check_type("rule", rule, Rule, "a Rule, such as tm.learned_optimizer.lstm() makes")
     phi = floats(phi, "phi")
     vector, phi_tree = ravel(phi)
-    state = rule.initial_state(theta, vector) if state is None else state
+    begun = rule.initial_state(theta, vector)
+    if state is None:
+        state = begun
+    else:
+        _check_state(state, begun)
     run = Unrolled(phis=[phi], losses=[], gradients=[], state=None)
     for _ in range(steps):
         # $$ L_t = L(\phi_t), \qquad g_t = \nabla L(\phi_t) $$

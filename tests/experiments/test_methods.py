@@ -45,6 +45,11 @@ def test_reptile_goes_to_where_all_parameters_have_adapted():
     assert all(size > 0 for size in norms(gradient).values())
 
 
+def test_a_method_may_have_an_alpha_of_its_own():
+    chosen = sinusoid.experiment()
+    assert chosen.adaptation("imaml").lr == sinusoid.IMAML_ALPHA == 0.003 and chosen.adaptation("maml").lr == 0.01
+
+
 def test_imaml_is_the_implicit_gradient_with_the_proximal_term(monkeypatch):
     monkeypatch.setattr(methods, "PROXIMAL", 20.0)  # where there is a minimum
     theta, small = theta_of("imaml"), SMALL._replace(alpha=0.02)
