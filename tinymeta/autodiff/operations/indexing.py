@@ -53,6 +53,7 @@ def assemble(key, arrays):
 # ## Read
 @operation
 def getitem(a, *arrays, key):
+    """The part of x that an index chooses: slices, integers, masks, index arrays."""
     return a[assemble(key, arrays)]
 
 
@@ -70,6 +71,7 @@ def _getitem(a, index):
 # ## Scatter-add
 @operation
 def add_at(a, *arrays, key, shape):
+    """Zeros of a shape, with a added at an index, once for each time that it names a place."""
     total = np.zeros(shape, np.asarray(a).dtype)
     if arrays:  # the same place may come several times
         np.add.at(total, assemble(key, arrays), a)
@@ -89,6 +91,7 @@ def _(c_bar, c, a, *arrays, key, shape):
 # write each value's own number instead of the value, and see which numbers survived.
 @operation
 def put(a, v, *arrays, key):
+    """a with v in the place of what the index chooses; a place that is named twice keeps the last one."""
     written = np.array(a, dtype=np.result_type(a, v) if np.iscomplexobj(v) else None)
     written[assemble(key, arrays)] = v
     return written
@@ -150,6 +153,7 @@ def set_at(x, index, value):
 # ## Along an axis
 @implements(np.take_along_axis)
 def take_along_axis(arr, indices, axis=-1):
+    """np.take_along_axis: along one axis, an index for each element of the result."""
     if axis is None:
         arr, axis = np.ravel(arr), 0
     axis = normalize_axis_index(axis, np.ndim(arr))
@@ -166,6 +170,7 @@ def _diagonal_places(rows, columns, offset):
 
 @implements(np.diagonal)
 def diagonal(a, offset=0, axis1=0, axis2=1):
+    """np.diagonal: the elements (i, i + offset) of two axes, along a new last axis."""
     a = np.moveaxis(a, (axis1, axis2), (-2, -1))
     i, j = _diagonal_places(*a.shape[-2:], offset)
     return a[..., i, j]
@@ -178,6 +183,7 @@ def _matrix_diagonal(x, /, *, offset=0):
 
 @implements(np.trace)
 def trace(a, offset=0, axis1=0, axis2=1):
+    """np.trace: the sum of a diagonal."""
     return np.sum(diagonal(a, offset, axis1, axis2), axis=-1)
 
 
@@ -188,6 +194,7 @@ def _matrix_trace(x, /, *, offset=0):
 
 @implements(np.diag)
 def diag(v, k=0):
+    """np.diag: a vector on the diagonal of a matrix of zeros, or the diagonal of a matrix."""
     if v.ndim == 2:
         return diagonal(v, k)
     if v.ndim != 1:

@@ -20,6 +20,7 @@ SlogdetResult = type(np.linalg.slogdet(np.eye(1)))  # NumPy's namedtuple
 #    -\langle \bar X, A^{-1} dA\,X \rangle = -\langle \bar B X^\top, dA \rangle \;\Rightarrow\; \bar A = -\bar B X^\top $$
 @operation
 def solve_(a, b):
+    """The X with A X = B, for matrices or batches of them."""
     return np.linalg.solve(a, b)
 
 
@@ -32,6 +33,7 @@ def _(x_bar, x, a, b):
 # As in NumPy 2, `b` is a vector only if it has exactly one axis.
 @implements(np.linalg.solve)
 def solve(a, b):
+    """np.linalg.solve, which takes a vector b for one column."""
     return solve_(a, b[:, None])[..., 0] if np.ndim(b) == 1 else solve_(a, b)
 
 
@@ -39,6 +41,7 @@ def solve(a, b):
 # is the solution of $A X = I$.
 @implements(np.linalg.inv)
 def inv(a):
+    """np.linalg.inv: the solution for the identity."""
     return solve_(a, np.broadcast_to(np.eye(a.shape[-1], dtype=a.dtype), a.shape))
 
 
@@ -49,6 +52,7 @@ def inv(a):
 @implements(np.linalg.det)
 @operation
 def det(a):
+    """np.linalg.det, of matrices or batches of them."""
     return np.linalg.det(a)
 
 
@@ -60,11 +64,13 @@ def _(c_bar, c, a):
 # The sign is piecewise constant.
 @operation
 def sign_of_determinant(a):
+    """1, -1 or 0, which moves in jumps only."""
     return np.linalg.slogdet(a).sign
 
 
 @operation
 def log_absolute_determinant(a):
+    """The logarithm of the determinant's size, where the determinant itself would overflow."""
     return np.linalg.slogdet(a).logabsdet
 
 
@@ -79,6 +85,7 @@ log_absolute_determinant.not_analytic()
 
 @implements(np.linalg.slogdet)
 def slogdet(a):
+    """np.linalg.slogdet: the pair of both."""
     return SlogdetResult(sign_of_determinant(a), log_absolute_determinant(a))
 
 
@@ -96,6 +103,7 @@ def slogdet(a):
 @implements(np.linalg.cholesky)
 @operation
 def cholesky(a):
+    """The lower triangle L with L L' = A, for symmetric positive definite A."""
     return np.linalg.cholesky(a)
 
 
@@ -117,6 +125,7 @@ cholesky.not_analytic()
 # the directions there. The root is kept away from 0 *before* it is taken, so that no infinity arises to be multiplied by 0.
 @implements(np.linalg.norm)
 def norm(x, ord=None, axis=None, keepdims=False):
+    """np.linalg.norm of vectors or matrices, along one axis, two, or all."""
     axes = tuple(range(x.ndim)) if axis is None else (axis if isinstance(axis, tuple) else (axis,))
     if ord is not None and axis is None and x.ndim > 2:
         raise ValueError(f"norm of order {ord} takes a vector or a matrix, not shape {x.shape}")
@@ -141,6 +150,7 @@ def _root(total, degree=2):
 
 @implements(np.linalg.vector_norm)
 def vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
+    """np.linalg.vector_norm, of all elements if no axis is given."""
     axes = normalize_axes(axis, x.ndim)
     kept = [i for i in range(x.ndim) if i not in axes]
     rows = np.reshape(np.transpose(x, (*kept, *axes)), (*(x.shape[i] for i in kept), -1))
@@ -150,4 +160,5 @@ def vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
 
 @implements(np.linalg.matrix_norm)
 def matrix_norm(x, /, *, keepdims=False, ord="fro"):
+    """np.linalg.matrix_norm, over the last two axes."""
     return norm(x, ord, (-2, -1), keepdims)

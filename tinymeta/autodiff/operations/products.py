@@ -21,6 +21,7 @@ from ..tensor import Tensor, implements, operation
 # Leading axes are a batch; where one factor has fewer of them it was broadcast, and the sweep sums over those.
 # A column times a row is a sum of one term, and a multiplication is faster at it.
 def product(a, b):
+    """The matrix product of two arrays with two axes or more; those before the last two broadcast."""
     return np.multiply(a, b) if a.shape[-1] == b.shape[-2] == 1 else np.matmul(a, b)
 
 
@@ -36,6 +37,7 @@ def _(c_bar, c, a, b):
 # A vector is a row on the left and a column on the right.
 @implements(np.matmul, np.linalg.matmul)
 def matmul(a, b):
+    """np.matmul, which takes vectors too."""
     a_ndim, b_ndim = np.ndim(a), np.ndim(b)
     if a_ndim == 0 or b_ndim == 0:
         raise ValueError(f"matmul of shapes {np.shape(a)} and {np.shape(b)}: a scalar has no matrix product, use *")
@@ -69,6 +71,7 @@ def tensordot(a, b, axes=2):
 
 @implements(np.dot)
 def dot(a, b):
+    """np.dot, which pairs the last axis of a with the last but one of b."""
     if np.ndim(a) == 0 or np.ndim(b) == 0:
         return np.multiply(a, b)
     if np.ndim(a) <= 2 and np.ndim(b) <= 2:
@@ -78,17 +81,20 @@ def dot(a, b):
 
 @implements(np.inner)
 def inner(a, b):
+    """np.inner, which pairs the last axes."""
     return np.multiply(a, b) if np.ndim(a) == 0 or np.ndim(b) == 0 else tensordot(a, b, ([-1], [-1]))
 
 
 # NumPy's vdot conjugates its first argument; on complex Tensors this one doesn't, so that it stays holomorphic.
 @implements(np.vdot)
 def vdot(a, b):
+    """np.vdot: the sum of the products of all elements."""
     return matmul(np.ravel(a), np.ravel(b))
 
 
 @implements(np.outer, np.linalg.outer)
 def outer(a, b):
+    """np.outer: every element of a times every one of b."""
     return np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1))
 
 
@@ -104,6 +110,7 @@ def _multiply_outer(a, b):
 # This holds if each letter of $a_k$ also stands in another factor or in the output, once in each: `einsum` sees to it.
 @operation
 def einsum_(*factors, inputs, output):
+    """Einstein's sum over factors in which each letter stands once."""
     return np.einsum(f"{','.join(inputs)}->{output}", *factors)
 
 
@@ -118,6 +125,7 @@ def _(c_bar, c, *factors, inputs, output):
 
 @implements(np.einsum)
 def einsum(subscripts, *factors, **options):
+    """np.einsum, with the subscripts as text."""
     options.pop("optimize", None)
     if options or not isinstance(subscripts, str):
         raise TypeError("einsum on Tensors takes a string of subscripts and the factors: np.einsum('ij,jk->ik', A, B)")
