@@ -43,7 +43,7 @@ def unchecked(f: Any = one_of, steps: Any = 1) -> Any:
 
 @pytest.mark.parametrize(("argument", "value", "outcome"), [
     ("steps", 0, "returned"), ("steps", None, "told"), ("steps", "abc", "unnamed"), ("steps", 5, "inside"), ("f", len, "returned"),
-    ("f", lambda x: np.ones(2) + np.ones(3), "unnamed"), ("f", fuzz.callers(lambda x: np.ones(2) + np.ones(3)), "caller's"),
+    ("f", lambda x: np.ones(2) + np.ones(4), "unnamed"), ("f", fuzz.callers(lambda x: np.ones(2) + np.ones(3)), "caller's"),
     ("f", fuzz.callers(lambda x: one_of(x)), "caller's"), ("f", fuzz.callers(lambda x: tm.tensor(np.ones(2)) @ np.ones(3)), "caller's"),
     ("steps", 0.5, "inside"),
 ])  # fmt: skip

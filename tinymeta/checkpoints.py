@@ -79,11 +79,13 @@ def save_checkpoint(path: PathLike, checkpoint: Checkpoint) -> None:
     arrays: dict[str, np.ndarray] = {}
     contents = {field: stored(x, field, arrays) for field, x in checkpoint._replace(version=__version__)._asdict().items()}
     about = json.dumps({"format": FORMAT, "tinymeta": __version__, "contents": contents})
+    content = io.BytesIO()
+    np.savez(content, about=np.array(about), **arrays)  # type: ignore[arg-type]
     path = Path(path)
     part = path.with_name(path.name + ".part")
     try:
         with open(part, "wb") as file:
-            np.savez(file, about=np.array(about), **arrays)  # type: ignore[arg-type]
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
