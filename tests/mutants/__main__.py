@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from .equivalent import EQUIVALENT
-from .mutations import Mutant, install, mutants
+from .mutations import Mutant, inside, install, mutants
 
 ROOT = Path(__file__).parents[2]
 KERNELS = "machine/kernels.py machine/maps.py machine/moves.py machine/products.py machine/elementary.py machine/elimination.py".split()
@@ -89,8 +89,9 @@ def run(jobs: list[Job]) -> dict[Job, bool]:
     return caught
 
 
-HARNESS = {code << 8 for code in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR)}
+HARNESS = {code << 8 for code in (pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED)}
 OPTIONS = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+OTHERS = "not wrong_rule and not process and not another_file"  # tests with mutants of their own, and of Numba's cache
 
 
 def collect(tests: list[str]) -> None:
@@ -107,28 +108,30 @@ def start(module: str, mutant: Mutant) -> int:
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
-    code = 1
+    code = pytest.ExitCode.INTERNAL_ERROR
     try:
         if module in KERNELS:
-            compile_anew()
+            compile_anew(mutant)
         if not install(mutant):
             code = pytest.ExitCode.USAGE_ERROR
         else:
-            files = [str(ROOT / "tests" / test) for test in TESTS[module]]
-            only = ["-k", mutant.function if module == "machine/kernels.py" else "not wrong_rule"]  # that has mutants of its own
-            code = pytest.main([*OPTIONS, *only, *files])
+            code = pytest.main([*OPTIONS, "-k", OTHERS, *(str(ROOT / "tests" / test) for test in TESTS[module])])
     finally:
         os._exit(int(code))
 
 
-def compile_anew() -> None:
-    """Numba's cache knows the kernels as they are in the file."""
+def compile_anew(mutant: Mutant) -> None:
+    """Numba's cache knows the kernels as they are in the file: those in which the mutant has a part are compiled."""
     from numba.core.caching import NullCache
     from numba.core.dispatcher import Dispatcher
 
-    for found in gc.get_objects():
-        if isinstance(found, Dispatcher):
-            found._cache = NullCache()
+    for kernel in [found for found in gc.get_objects() if isinstance(found, Dispatcher)]:
+        parts = [kernel.py_func]
+        for f in parts:
+            named = [f.__globals__.get(name) for code in (f.__code__, *inside(f.__code__)) for name in code.co_names]
+            parts += [part.py_func for part in named if isinstance(part, Dispatcher) and part.py_func not in parts]
+        if any(mutant.lives_in(part) for part in parts):
+            kernel._cache = NullCache()
 
 
 # ## The report

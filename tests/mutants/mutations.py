@@ -30,6 +30,10 @@ class Mutant(NamedTuple):
         """A name that stays when lines move."""
         return f"{self.path.name} {self.function}: {self.what}"
 
+    def lives_in(self, f: FunctionType) -> bool:
+        """Is it a change of this function?"""
+        return (f.__code__.co_filename, f.__code__.co_name) == (str(self.path), self.function)
+
 
 def mutants(path: Path, scale: float) -> Iterator[Mutant]:
     """All changes of a module's functions; "scaled" is by 1 + scale."""
@@ -142,7 +146,7 @@ def code_of(mutant: Mutant) -> CodeType:
 
 def install(mutant: Mutant) -> int:
     """Give every function of the module that lives in this process its new code; how many were changed."""
-    new = {(code.co_name, code.co_firstlineno): code for code in _inside(code_of(mutant))}
+    new = {(code.co_name, code.co_firstlineno): code for code in inside(code_of(mutant))}
     count = 0
     for f in gc.get_objects():
         if type(f) is FunctionType and f.__code__.co_filename == str(mutant.path):
@@ -153,8 +157,9 @@ def install(mutant: Mutant) -> int:
     return count
 
 
-def _inside(code: CodeType) -> Iterator[CodeType]:
+def inside(code: CodeType) -> Iterator[CodeType]:
+    """The codes of the functions in a function, and in these."""
     for part in code.co_consts:
         if isinstance(part, CodeType):
             yield part
-            yield from _inside(part)
+            yield from inside(part)
