@@ -1,10 +1,14 @@
 """Every kernel against its twin: the whole memory after one must be the memory after the other, whatever the sizes and the places."""
 
+import ctypes
+import faulthandler
 import inspect
 import itertools
+import mmap
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -32,12 +36,24 @@ def apart(request):
     return request.param
 
 
+def at_the_edge(x):
+    """A copy behind which memory ends: to read on ends the process. (A vector has more elements than a row may have left.)"""
+    size = -(-x.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = np.frombuffer(mmap.mmap(-1, size + mmap.PAGESIZE), x.dtype)
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(memory.ctypes.data + size), ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+    copy = memory[size // x.itemsize - len(x) : size // x.itemsize]
+    copy[...] = x
+    return copy
+
+
 def laid_out(dtype, operands, apart):
-    """(W, all memory, offsets): the operands at odd places of W, or each in another array, with a guard on both sides."""
+    """(W, all memory, offsets): the operands at odd places of W, with a guard on both sides; or each at the end of an array of its own."""
     operands = [np.ravel(x).astype(dtype) for x in operands]
     guard = np.full(5, 77, dtype)
     pieces = [np.concatenate([guard, x, guard]) for x in operands]
     if apart:
+        if sys.platform != "win32":
+            pieces = [at_the_edge(piece[:-5]) for piece in pieces]
         W = np.full(3, 55, dtype)
         starts = [(x.ctypes.data - W.ctypes.data) // W.itemsize for x in pieces]
         return W, [W, *pieces], [start + 5 for start in starts]
@@ -393,9 +409,20 @@ def test_a_number_that_no_row_has_is_refused_and_nothing_is_touched(wrong, dtype
 
 
 # ## The checks themselves
-def test_one_element_too_many_is_caught(dtype, apart):
+def test_one_element_too_many_is_caught(dtype):
     with pytest.raises(AssertionError):
-        agree("exp", dtype, apart, [np.zeros(7), some(7)], [7], 8, kernel=lambda W, y, x, n: kernels.exp(W, y, x, n + 1))
+        agree("exp", dtype, False, [np.zeros(7), some(7)], [7], 8, kernel=lambda W, y, x, n: kernels.exp(W, y, x, n + 1))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a process to end")
+def test_to_read_behind_the_edge_ends_a_process():
+    edge = at_the_edge(some(7))
+    if child := os.fork():
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGSEGV
+    else:
+        faulthandler.disable()
+        ctypes.string_at(edge.ctypes.data + edge.nbytes, 1)
+        os._exit(0)
 
 
 def test_an_error_of_a_few_roundings_too_many_is_caught(dtype, apart):

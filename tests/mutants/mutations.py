@@ -141,7 +141,7 @@ def code_of(mutant: Mutant) -> CodeType:
                 setattr(parent, name, changed)
             elif isinstance(value, list) and any(part is node for part in value):
                 value[:] = [changed if part is node else part for part in value]
-    return compile(ast.fix_missing_locations(tree), str(mutant.path), "exec")
+    return compile(ast.fix_missing_locations(tree), str(mutant.path), "exec", dont_inherit=True)
 
 
 def install(mutant: Mutant) -> int:
