@@ -108,6 +108,24 @@ def test_norm_at_zero_has_second_derivative_zero_and_spoils_no_other_row():
     np.testing.assert_allclose(rows, [[0, 0], [0.6, 0.8]], rtol=1e-15)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("order", [None, 2, 3, 2.5])
+def test_norm_of_what_has_no_square(order, dtype):
+    """The rows of which one can't be squared without overflow, one without being lost; and between them an ordinary one."""
+    info, degree = np.finfo(dtype), order or 2
+    rows = np.array([[1, -2, 2]], dtype) * np.array([[info.max / 16], [1], [info.tiny]], dtype)
+    sizes = (1 + 2 * 2.0**degree) ** (1 / degree)
+    f = lambda a: np.linalg.norm(a, order, axis=1)
+    norms, pullback = tm.vjp(f, rows)
+    (directions,) = pullback(np.ones(3, dtype))
+    assert norms.dtype == directions.dtype == dtype
+    np.testing.assert_allclose(norms, rows[:, 0] * sizes, rtol=4 * info.eps)
+    np.testing.assert_allclose(directions, np.tile(np.array([1, -2, 2]) / [1, 2, 2], (3, 1)) * (np.array([1, 2, 2]) / sizes) ** (degree - 1),
+                               rtol=8 * info.eps)  # fmt: skip
+    assert np.linalg.norm(tm.tensor(np.array([np.inf, 1], dtype)), order).value == np.inf
+    assert np.linalg.norm(tm.tensor(np.zeros((0, 3), dtype)), order, axis=0).value.tolist() == [0, 0, 0]
+
+
 @pytest.mark.parametrize("order", [2, "nuc", 0, -1])
 def test_norms_without_a_rule_say_so(order):
     with pytest.raises(ValueError, match="has no rule here"):

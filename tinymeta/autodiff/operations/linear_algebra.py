@@ -9,6 +9,7 @@ Leading axes are a batch.
 import numpy as np
 
 from ..tensor import implements, operation
+from .elementwise import stop_gradient
 from .reductions import expand, normalize_axes
 
 SlogdetResult = type(np.linalg.slogdet(np.eye(1)))  # NumPy's namedtuple
@@ -123,6 +124,9 @@ cholesky.not_analytic()
 # $$ c = \sqrt{\textstyle\sum a_i^2}, \qquad dc = \Big\langle \frac{a}{c}, da \Big\rangle, \qquad 0 \text{ at } a = 0 $$
 # It is composed, so this is no rule, but what follows from the chain rule. At 0 the norm has a kink, and 0 is the middle of
 # the directions there. The root is kept away from 0 *before* it is taken, so that no infinity arises to be multiplied by 0.
+#
+# Squares overflow, and vanish, long before what is squared. But $\lVert a \rVert = s\,\lVert a / s \rVert$ for any $s > 0$: a constant,
+# for whatever it is, c and its derivatives are the same.
 @implements(np.linalg.norm)
 def norm(x, ord=None, axis=None, keepdims=False):
     """np.linalg.norm of vectors or matrices, along one axis, two, or all."""
@@ -130,7 +134,7 @@ def norm(x, ord=None, axis=None, keepdims=False):
     if ord is not None and axis is None and x.ndim > 2:
         raise ValueError(f"norm of order {ord} takes a vector or a matrix, not shape {x.shape}")
     if ord is None or (ord == 2 and len(axes) == 1) or (ord == "fro" and len(axes) == 2):
-        return _root(np.sum(np.square(x), axis=axes, keepdims=keepdims))
+        return _root_of_powers(x, 2, axes, keepdims)
     if len(axes) != 1:
         raise ValueError(f"the matrix norm of order {ord!r} has no rule here: 'fro' has, or compose it")
     if ord in (np.inf, -np.inf):
@@ -138,14 +142,25 @@ def norm(x, ord=None, axis=None, keepdims=False):
     if ord == 1:
         return np.sum(np.abs(x), axis=axes, keepdims=keepdims)
     if isinstance(ord, (int, float)) and ord > 0:
-        return _root(np.sum(np.abs(x) ** ord, axis=axes, keepdims=keepdims), ord)
+        return _root_of_powers(np.abs(x), ord, axes, keepdims)
     raise ValueError(f"norm of order {ord!r} has no rule here: it counts, or divides by, zeros")
 
 
-def _root(total, degree=2):
+def _root_of_powers(x, degree, axes, keepdims):
+    s = _largest(x, axes)
+    total = np.sum(np.square(x / s) if degree == 2 else (x / s) ** degree, axis=axes, keepdims=True)
     zero = total <= 0  # `<` is for the complex step, which makes it (ih)^2
     positive = np.where(zero, 1, total)
-    return np.where(zero, 0, np.sqrt(positive) if degree == 2 else positive ** (1 / degree))
+    c = np.where(zero, 0, s * (np.sqrt(positive) if degree == 2 else positive ** (1 / degree)))
+    return c if keepdims else np.squeeze(c, axis=axes)
+
+
+def _largest(x, axes):
+    """The largest of the sizes, as a constant; 1 where there is none that one could divide by."""
+    if x.size == 0:
+        return 1
+    largest = np.max(np.abs(stop_gradient(x)), axis=axes, keepdims=True)
+    return np.where(np.logical_and(largest > 0, np.isfinite(largest)), largest, 1)
 
 
 @implements(np.linalg.vector_norm)
