@@ -61,8 +61,9 @@ sphinxcontrib.katex.STARTUP_TIMEOUT = sphinxcontrib.katex.RENDER_TIMEOUT = 60.0
 # ## What is made from the sources
 DERIVATIONS = {
     "engine": ["autodiff/" + name for name in (
-        "tensor", "operations/elementwise", "operations/functions", "operations/reductions", "operations/shapes", "operations/indexing",
-        "operations/products", "operations/linear_algebra", "reverse", "derivatives", "blocks", "tree", "layout", "check", "view")],
+        "tensor", "operations/elementwise", "operations/special", "operations/functions", "operations/reductions", "operations/shapes",
+        "operations/indexing", "operations/products", "operations/linear_algebra", "reverse", "derivatives", "blocks", "tree", "layout",
+        "check", "view")],
     "meta_gradients": ["bilevel", "maml", "implicit", "minima", "curvature", "solvers", "roots", "learned_optimizer", "optim", "evolution",
                        "baselines", "comparison", "nn"],
     "machine": ["machine/" + name for name in (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinymeta import proofs
-from tinymeta.autodiff.operations import elementwise
+from tinymeta.autodiff.operations import special
 
 NETWORK = {"MAML, 5 steps, by graph", "MAML, 5 steps, by recursion", "implicit, proximal, cholesky", "implicit, proximal, lu",
            "learned optimizer, 5 steps"}  # fmt: skip
@@ -35,8 +35,8 @@ def test_the_tolerances_are_tight(checks):
 
 def test_a_rule_that_is_off_by_a_millionth_fails_where_it_is_used(monkeypatch):
     """The sigmoid is in the learned optimizer's LSTM, and nowhere else. (The hyperbolic tangent's rule breaks in test_cli.py.)"""
-    right = elementwise.sigmoid.vjp
-    monkeypatch.setattr(elementwise.sigmoid, "vjp", lambda c_bar, c, a: (right(c_bar, c, a)[0] * (1 + 1e-6),))
+    right = special.sigmoid.vjp
+    monkeypatch.setattr(special.sigmoid, "vjp", lambda c_bar, c, a: (right(c_bar, c, a)[0] * (1 + 1e-6),))
     failed = {(check.estimator, check.oracle) for check in proofs.prove() if not check.passed}
     assert failed == {("learned optimizer, 5 steps", oracle) for oracle in ("differences", "complex step")}
 

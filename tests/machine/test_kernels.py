@@ -262,7 +262,7 @@ def test_long_sums_lose_no_more_than_numpys(dtype):
     assert ours <= 2 * numpys
 
 
-@pytest.mark.parametrize("m, n", [*itertools.product([0, 1, 3], [0, 1, 2, 5, 8, 9, 40]), (2, 3000)])
+@pytest.mark.parametrize("m, n", [*itertools.product([0, 1, 3], [0, 1, 2, 5, 8, 9, 40]), (2, 3000), (700, 3)])
 @pytest.mark.parametrize("name, relative, absolute", [("softmax", 16, 0), ("log_softmax", 4, 16)])  # log_softmax cancels near 0
 def test_softmax(name, relative, absolute, m, n, dtype, apart):
     operands, eps = [np.zeros((m, n)), 5 * some(m, n)], np.finfo(dtype).eps

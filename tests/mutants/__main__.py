@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 KERNELS = "machine/kernels.py machine/maps.py machine/moves.py machine/products.py machine/elementary.py machine/elimination.py".split()
 OPERATIONS = {name: [f"autodiff/operations/test_{name}.py", "autodiff/operations/test_every_operation.py",
                      "autodiff/operations/test_functions.py"]
-              for name in "elementwise functions indexing linear_algebra products reductions shapes".split()}  # fmt: skip
+              for name in "elementwise functions indexing linear_algebra products reductions shapes special".split()}  # fmt: skip
 TESTS = {
     **{f"autodiff/operations/{name}.py": tests for name, tests in OPERATIONS.items()},
     "autodiff/reverse.py": ["autodiff/test_reverse.py", "autodiff/test_derivatives.py"],

@@ -23,6 +23,7 @@ fraction_bits = constant(52, 23)
 
 @inner
 def rounded(x):
+    """To the nearest integer."""
     return (x + rounder(x)) - rounder(x)
 
 
@@ -56,6 +57,7 @@ def reduced(x):
 
 @inner
 def exponential(x):
+    """exp(x) in each lane."""
     x = choose(x > exp_is_infinite(x), exp_is_infinite(x), choose(x < exp_is_zero(x), exp_is_zero(x), x))
     k, r = reduced(x)
     half = rounded(k * 0.5)
@@ -67,6 +69,7 @@ def exponential(x):
 # the first for positive $x$ and the second for negative, so that the exponential is at most 1 and nothing overflows.
 @inner
 def sigmoid_of(x):
+    """1 / (1 + exp(-x)) in each lane."""
     e = exponential(-magnitude(x))
     return choose(x < 0, e, 1) / (1 + e)
 
@@ -79,6 +82,7 @@ tanh_is_one = constant(20.0, 10.0)
 
 @inner
 def tanh_of(x):
+    """tanh(x) in each lane."""
     distance = magnitude(x)
     k, r = reduced(2 * choose(distance > tanh_is_one(x), tanh_is_one(x), distance))
     power = power_of_two(k)
@@ -113,6 +117,7 @@ def exponent_and_fraction(x):
 
 @inner
 def logarithm(x):
+    """log(x) in each lane."""
     tiny = x < smallest_normalised(x)
     k, m = exponent_and_fraction(choose(tiny, x * 2.0**54, x))
     large = m > 2**0.5

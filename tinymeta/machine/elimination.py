@@ -44,6 +44,7 @@ def take_from(W, y, x, factor, start, end):
 
 @inner
 def exchange(W, y, x, n):
+    """Two rows of n elements change places."""
     for j in range(0, n, lanes(W)):
         here, there = vload(W, y + j), vload(W, x + j)
         vstore(W, y + j, there)

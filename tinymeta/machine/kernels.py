@@ -48,97 +48,116 @@ __all__ = [
 # ## Functions of one array
 @kernel
 def exp(W, y, x, n):
+    """y = exp(x), n elements."""
     map_one(exponential, W, y, x, n)
 
 
 @kernel
 def log(W, y, x, n):
+    """y = log(x), n elements."""
     map_one(logarithm, W, y, x, n)
 
 
 @kernel
 def tanh(W, y, x, n):
+    """y = tanh(x), n elements."""
     map_one(tanh_of, W, y, x, n)
 
 
 @kernel
 def sigmoid(W, y, x, n):
+    """y = 1 / (1 + exp(-x)), n elements."""
     map_one(sigmoid_of, W, y, x, n)
 
 
 @kernel
 def negative(W, y, x, n):
+    """y = -x, n elements."""
     map_one(operator.neg, W, y, x, n)
 
 
 @kernel
 def sqrt(W, y, x, n):
+    """y = sqrt(x), n elements."""
     map_one(square_root, W, y, x, n)
 
 
 @kernel
 def absolute(W, y, x, n):
+    """y = |x|, n elements."""
     map_one(magnitude, W, y, x, n)
 
 
 @inner
 def square_of(x):
+    """x^2 in each lane."""
     return x * x
 
 
 @kernel
 def square(W, y, x, n):
+    """y = x^2, n elements."""
     map_one(square_of, W, y, x, n)
 
 
 @inner
 def sign_of(x):
+    """-1, 0 or 1 in each lane; NaN stays."""
     return choose(x > 0, 1, choose(x < 0, -1, choose(x == 0, 0, x)))  # NaN is left
 
 
 @kernel
 def sign(W, y, x, n):
+    """y = sign(x), n elements."""
     map_one(sign_of, W, y, x, n)
 
 
 @inner
 def relu_of(x):
+    """max(x, 0) in each lane; NaN stays."""
     return greatest(x, 0)
 
 
 @kernel
 def relu(W, y, x, n):
+    """y = max(x, 0), n elements."""
     map_one(relu_of, W, y, x, n)
 
 
 # ## Functions of two arrays
 @kernel
 def add(W, y, a, b, m, n, a_row, a_column, b_row, b_column):
+    """y = a + b."""
     map_two(operator.add, W, y, a, b, m, n, a_row, a_column, b_row, b_column)
 
 
 @kernel
 def subtract(W, y, a, b, m, n, a_row, a_column, b_row, b_column):
+    """y = a - b."""
     map_two(operator.sub, W, y, a, b, m, n, a_row, a_column, b_row, b_column)
 
 
 @kernel
 def multiply(W, y, a, b, m, n, a_row, a_column, b_row, b_column):
+    """y = a b, element by element."""
     map_two(operator.mul, W, y, a, b, m, n, a_row, a_column, b_row, b_column)
 
 
 @kernel
 def divide(W, y, a, b, m, n, a_row, a_column, b_row, b_column):
+    """y = a / b, element by element."""
     map_two(operator.truediv, W, y, a, b, m, n, a_row, a_column, b_row, b_column)
 
 
 @kernel
 def maximum(W, y, a, b, m, n, a_row, a_column, b_row, b_column):
+    """y = max(a, b), element by element; NaN if one is."""
     map_two(greatest, W, y, a, b, m, n, a_row, a_column, b_row, b_column)
 
 
 @kernel
 def minimum(W, y, a, b, m, n, a_row, a_column, b_row, b_column):
+    """y = min(a, b), element by element; NaN if one is."""
     map_two(least, W, y, a, b, m, n, a_row, a_column, b_row, b_column)
 
 
@@ -146,6 +165,7 @@ def minimum(W, y, a, b, m, n, a_row, a_column, b_row, b_column):
 # y[i, k] is made of x[i, :, k], for x of p x q x r: all elements are (1, n, 1), the rows of a matrix (1, m, n), its columns (m, n, 1).
 @spliced
 def reduce(combine, over_lanes, start, W, y, x, p, q, r):
+    """One of the three reductions below."""
     if r == 1:
         for i in range(p):
             store(W, y + i, over_lanes(along_line(combine, W, x + i * q, q, splat(W, start))))
@@ -187,16 +207,19 @@ def across_lines(combine, W, y, x, q, r, start):
 
 @kernel
 def sum_along(W, y, x, p, q, r):
+    """y[i, k] is the sum of x[i, :, k]."""
     reduce(operator.add, sum_of_lanes, 0.0, W, y, x, p, q, r)
 
 
 @kernel
 def maximum_along(W, y, x, p, q, r):
+    """y[i, k] is the largest of x[i, :, k]."""
     reduce(greatest, greatest_of_lanes, -inf, W, y, x, p, q, r)
 
 
 @kernel
 def minimum_along(W, y, x, p, q, r):
+    """y[i, k] is the smallest of x[i, :, k]."""
     reduce(least, least_of_lanes, inf, W, y, x, p, q, r)
 
 
@@ -223,11 +246,11 @@ AT_ONCE = 1024
 @kernel
 def softmax(W, y, x, m, n):
     """y must not overlap x."""
-    y, x, m, n, tops = np.int64(y), np.int64(x), np.int64(m), np.int64(n), scratch(W)
-    group, sums = max(1, AT_ONCE // max(n, 1)), tops + AT_ONCE
+    y, x, m, n, sums = np.int64(y), np.int64(x), np.int64(m), np.int64(n), scratch(W)
+    group = max(1, AT_ONCE // max(n, 1))
     for i in range(0, m, group):
         rows = min(group, m - i)
-        exponentials(W, y + i * n, tops, sums, x + i * n, rows, n)
+        exponentials(W, y + i * n, sums, sums, x + i * n, rows, n)
         divide(W, y + i * n, y + i * n, sums, rows, n, n, 1, 1, 0)
 
 
@@ -246,7 +269,7 @@ def log_softmax(W, y, x, m, n):
 
 @inner
 def exponentials(W, y, tops, sums, x, m, n):
-    """For each row, its largest element; y, the exponentials of how much less the others are; and their sum."""
+    """For each row, its largest element; y, the exponentials of how much less the others are; and their sum, which may take its place."""
     maximum_along(W, tops, x, m, n, 1)
     subtract(W, y, x, tops, m, n, n, 1, 1, 0)
     exp(W, y, y, m * n)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..autodiff.operations import elementwise, indexing, linear_algebra, products, reductions, shapes
+from ..autodiff.operations import elementwise, indexing, linear_algebra, products, reductions, shapes, special
 from ..autodiff.tensor import Operation
 from .code import Code, Instruction, Type
 from .fusion import multiply_add, product
@@ -61,7 +61,7 @@ def lowers(*operations: Operation) -> Callable[[Any], Any]:
 
 
 def _named(names: Sequence[str]) -> list[Operation]:
-    return [getattr(elementwise, name) for name in names]
+    return [(vars(elementwise) | vars(special))[name] for name in names]
 
 
 @lowers(*_named(FUNCTIONS_OF_ONE))

@@ -15,6 +15,7 @@ from .vectors import fma, lanes, load, read, splat_four, splat_pair, unknown, vl
 # A long calculation waits for itself; four registers at once wait together.
 @spliced
 def map_one(function, W, y, x, n):
+    """y = function(x), n elements."""
     step = 4 * lanes(W)
     for i in range(0, n, step):
         here = min(step, n - i)
@@ -24,6 +25,7 @@ def map_one(function, W, y, x, n):
 # ## Functions of two arrays
 @spliced
 def map_two(function, W, y, a, b, m, n, a_row, a_column, b_row, b_column):
+    """y = function(a, b), m rows of n elements."""
     step, n = unknown(2 * lanes(W)), np.int64(n)
     whole = n - n % (2 * lanes(W))
     for i in range(m if n else 0):
@@ -55,6 +57,7 @@ def multiply_add(W, y, d, s, a, b, m, n, d_row, d_column, a_row, a_column, b_row
 
 @inner
 def add_multiples(W, y, d, s, a, b, m, n, d_row, d_column, a_row, a_column, b_row, b_column):
+    """The same with the number s itself."""
     step = 2 * lanes(W)
     whole = n - n % step
     for i in range(m if n else 0):

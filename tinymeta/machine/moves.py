@@ -35,6 +35,7 @@ def transpose_strided(W, y, y_row, x, x_row, m, n):
 # ## Rows
 @inner
 def copy_row(W, y, x, n):
+    """y = x, n elements side by side."""
     for i in range(0, n, lanes(W)):
         here = min(lanes(W), n - i)
         write(W, y + i, read(W, x + i, here, splat(W, 0)), here)
@@ -42,6 +43,7 @@ def copy_row(W, y, x, n):
 
 @inner
 def fill_row(W, y, value, n):
+    """n elements with the same value."""
     for i in range(0, n, lanes(W)):
         write(W, y + i, splat(W, value), min(lanes(W), n - i))
 
@@ -74,6 +76,7 @@ def strided_copy(W, y, x, table, entry):
 
 @inner
 def copy_line(W, y, y_step, x, x_step, n):
+    """y = x, n elements with a step between them."""
     if y_step == 1 and x_step == 1:
         copy_row(W, y, x, n)
     elif y_step == 1 and x_step == 0 and n > 0:
@@ -90,6 +93,7 @@ def copy_line(W, y, y_step, x, x_step, n):
 # False if there is one that isn't below the bound (NaN isn't). Negative ones count from the end.
 @inner
 def all_in_range(W, numbers, count, bound):
+    """Whether each of the numbers is that of a row: from -bound up to below the bound."""
     good, bound = True, np.int64(bound)
     for i in range(numbers, numbers + count):
         good &= -bound <= load(W, i) < bound
@@ -98,6 +102,7 @@ def all_in_range(W, numbers, count, bound):
 
 @inner
 def distance(W, numbers, i, bound, apart, step):
+    """How far it is to the row of the i-th number."""
     number = np.int64(load(W, numbers + i))
     return i * apart + (number + bound if number < 0 else number) * step
 

@@ -68,16 +68,19 @@ def product(W, c, a, b, m, k, n, transposed, d, d_row, d_column, scale):
 
 @inner
 def flipped(M):
+    """The transposed matrix."""
     return M[0], M[2], M[1]
 
 
 @inner
 def from_row(M, i):
+    """Without the rows before the i-th."""
     return at(M, i, 0), M[1], M[2]
 
 
 @inner
 def from_column(M, j):
+    """Without the columns before the j-th."""
     return at(M, 0, j), M[1], M[2]
 
 
@@ -85,6 +88,7 @@ def from_column(M, j):
 # Nothing that is loaded from B serves a second row. But each sum waits for its last multiply-add, so there are many at once: long vectors.
 @spliced
 def row_product(W, C, A, B, D, s, k, n):
+    """A has one row, and B's rows are contiguous."""
     step = 4 * lanes(W)
     for j in range(0, n - n % step, step):
         row_tile(W, from_column(C, j), A, from_column(B, j), from_column(D, j), s, k, None, splat_four(W, 0))
@@ -95,6 +99,7 @@ def row_product(W, C, A, B, D, s, k, n):
 
 @inner
 def row_tile(W, C, A, B, D, s, k, columns, zero):
+    """As many columns as four registers have."""
     total, a, end, row = zero, A[0], at(A, 0, k), B[0]
     while a != end:
         total = fma(load(W, a), read_row(W, row, columns, zero), total)
@@ -107,6 +112,7 @@ def row_tile(W, C, A, B, D, s, k, columns, zero):
 # A loop that counted its terms would be unrolled by the compiler, with more to set up than a short sum takes: this one ends where A ends.
 @inner
 def tiles(W, C, A, B, D, s, m, k, columns, zero):
+    """All rows of A, for a tile's columns."""
     for i in range(0, m, ROWS):
         rows = min(ROWS, m - i)
         a0, a1, a2 = at(A, i, 0), at(A, i + min(1, rows - 1), 0), at(A, i + min(2, rows - 1), 0)
@@ -143,11 +149,13 @@ def finish(W, C, D, s, i, total, columns, zero):
 # `columns` is None if a vector has no more than these: then nothing is masked.
 @inner
 def read_row(W, offset, columns, zero):
+    """A row of a tile from memory."""
     return vload_like(W, offset, zero) if columns is None else vload_part(W, offset, columns, zero)
 
 
 @inner
 def write_row(W, offset, v, columns):
+    """A row of a tile to memory."""
     if columns is None:
         vstore(W, offset, v)
     else:
@@ -158,6 +166,7 @@ def write_row(W, offset, v, columns):
 # matter how B is stored. A long sum is packed in blocks; after the first one, C is its own D.
 @spliced
 def tiled_product(W, C, A, B, D, s, m, k, n, packed):
+    """All columns, a pair of registers after the other."""
     step, block = 2 * lanes(W), BLOCK if packed else max(k, 1)
     panel = (scratch(W), step, np.int64(1))
     for p in range(0, max(k, 1), block):
@@ -178,6 +187,7 @@ def tiled_product(W, C, A, B, D, s, m, k, n, packed):
 
 @spliced
 def pack(W, panel, B, terms, columns):
+    """The next terms of a few columns, side by side."""
     if B[2] == 1:
         zero = splat_pair(W, 0)
         for i in range(terms):
@@ -191,6 +201,7 @@ def pack(W, panel, B, terms, columns):
 # vectors; at the end their lanes are added, four sums at once. The terms that don't fill a vector go first.
 @spliced
 def dot_product(W, C, A, B, D, s, m, k, n):
+    """B's columns are contiguous, and A has few rows."""
     for i in range(m):
         for j in range(0, n, 8):
             corner, start = from_column(from_row(C, i), j), from_column(from_row(D, i), j)
@@ -199,6 +210,7 @@ def dot_product(W, C, A, B, D, s, m, k, n):
 
 @spliced
 def dot_tile(W, C, a, B, D, s, k, columns, zero):
+    """One row of A times eight columns of B."""
     last = columns - 1
     b0, b1, b2, b3 = at(B, 0, 0), at(B, 0, min(1, last)), at(B, 0, min(2, last)), at(B, 0, min(3, last))
     b4, b5, b6, b7 = at(B, 0, min(4, last)), at(B, 0, min(5, last)), at(B, 0, min(6, last)), at(B, 0, min(7, last))

@@ -5,7 +5,6 @@ import operator
 import numpy as np
 import pytest
 from catalogue import BINARY, UNARY, errors, normal, value
-from scipy import special
 
 import tinymeta as tm
 
@@ -247,8 +246,3 @@ def test_the_complex_step_of_a_tie_takes_half_of_each():
     for f in (np.maximum, np.minimum):
         tie = f(tm.tensor(1 + 2e-20j), tm.tensor(1 + 6e-20j)).value
         assert tie.real == 1 and np.isclose(tie.imag, 4e-20, rtol=1e-15, atol=0)
-
-
-def test_the_third_derivative_of_the_logarithm_of_gamma():
-    third = tm.grad(tm.grad(tm.grad(special.gammaln)))(1.3)
-    np.testing.assert_allclose(third, special.polygamma(2, 1.3), rtol=1e-14)

@@ -56,16 +56,6 @@ def test_softmax_of_large_and_infinite_arguments():
     np.testing.assert_array_equal(tm.grad(tm.logsumexp)(np.array([800.0, 800.0])), [0.5, 0.5])
 
 
-@pytest.mark.parametrize(("f", "slope"), [
-    (special.expit, lambda x: special.expit(x) * special.expit(-x)), (special.erf, lambda x: 2 / np.sqrt(np.pi) * np.exp(-x * x)),
-    (special.gammaln, special.digamma),
-])  # fmt: skip
-def test_scipys_special_functions(f, slope):
-    x = np.array([0.3, 1.7, 4.5])
-    np.testing.assert_allclose(value(f, [x]), f(x), rtol=1e-15)
-    np.testing.assert_allclose(tm.grad(lambda a: np.sum(f(a)))(x), slope(x), rtol=1e-14)
-    assert max(errors(f, [x], order=3)) < 1e-9
-
 
 def test_stop_gradient_leaves_arrays_alone():
     x = np.ones(2)

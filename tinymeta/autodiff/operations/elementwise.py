@@ -284,6 +284,7 @@ def _winner(a, b, beats):
 # $$ c = \max(a, 0), \qquad dc = [a > 0]\,da, \qquad 0 \text{ at } a = 0 $$
 @operation
 def relu(a):
+    """a where it is positive, and 0 elsewhere."""
     return np.maximum(a, 0)
 
 
@@ -300,6 +301,7 @@ def _(a):
 # `np.clip` is a maximum and a minimum, and at the bounds it shares as they do.
 @implements(np.clip)
 def clip(a, a_min=None, a_max=None, *, min=None, max=None):
+    """np.clip: at least the lower bound, then at most the upper one; None is no bound."""
     low, high = (a_min if min is None else min), (a_max if max is None else max)
     if low is not None:
         a = maximum(a, low)
@@ -312,6 +314,7 @@ def clip(a, a_min=None, a_max=None, *, min=None, max=None):
 # `np.log(np.where(x > 0, x, 1))`, as well as the result.)
 @operation
 def where(condition, a, b):
+    """a where the condition is true (not 0), and b elsewhere."""
     return np.where(np.real(condition) != 0, a, b)
 
 
@@ -322,6 +325,7 @@ def _(c_bar, c, condition, a, b):
 
 @implements(np.where)
 def _where(condition, a=None, b=None):
+    """np.where with three arguments."""
     if a is None or b is None:
         raise TypeError("np.where(condition) has a shape that depends on values: write np.where(condition, a, b), "
                         "or take np.nonzero(condition.value)")  # fmt: skip
@@ -363,17 +367,20 @@ def _(a, b):
 
 @operation
 def round_(a, *, decimals):
+    """a rounded to so many decimals."""
     return np.round(a.real, decimals)
 
 
 @implements(np.round, np.around)
 def _round(a, decimals=0):
+    """np.round."""
     return round_(a, decimals=decimals)
 
 
 # $$ c = a, \qquad \bar a = 0 $$
 @operation
 def stop_gradient(a):
+    """a itself, as a constant."""
     return a
 
 
@@ -381,6 +388,7 @@ def stop_gradient(a):
 # The sweep casts each cotangent to the dtype of its input, so the rule passes it on. Integers have no derivative.
 @operation
 def astype(a, *, dtype):
+    """a in another precision."""
     return np.asarray(a).astype(dtype)
 
 
@@ -396,103 +404,14 @@ def _(a, *, dtype):
 
 @operation
 def to_integer(a, *, dtype):
+    """a as integers or booleans, which have no derivative."""
     return np.asarray(a.real).astype(dtype)
 
 
 @implements("Tensor.astype")
 def _astype(a, dtype, copy=True):
+    """x.astype(dtype): x itself if it has this dtype already."""
     dtype = np.dtype(dtype)
     if a.dtype == dtype and isinstance(a.data, np.ndarray):
         return a
     return astype(a, dtype=dtype) if dtype.kind in "fc" else to_integer(a, dtype=dtype)
-
-
-# ## SciPy's special functions
-# They are found by name, so that SciPy is loaded by those who use it.
-# $$ c = \operatorname{erf} a = \frac{2}{\sqrt\pi} \int_0^a e^{-t^2} dt, \qquad dc = \frac{2}{\sqrt\pi}\,e^{-a^2}\,da $$
-@implements("erf")
-@operation
-def erf(a):
-    from scipy import special
-
-    return special.erf(a)
-
-
-@erf.rule
-def _(c_bar, c, a):
-    return (c_bar * (2 / float(np.sqrt(np.pi)) * np.exp(-a * a)),)
-
-
-erf.not_analytic()
-
-
-# $$ c = \log \Gamma(a), \qquad dc = \psi_0(a)\,da, \qquad d\psi_k(a) = \psi_{k+1}(a)\,da $$
-@implements("gammaln")
-@operation
-def gammaln(a):
-    from scipy import special
-
-    return special.gammaln(a)
-
-
-@gammaln.rule
-def _(c_bar, c, a):
-    return (c_bar * polygamma(a, order=0),)
-
-
-@operation
-def polygamma(a, *, order):
-    from scipy import special
-
-    return special.polygamma(order, a).astype(np.result_type(a))
-
-
-@polygamma.rule
-def _(c_bar, c, a, *, order):
-    return (c_bar * polygamma(a, order=order + 1),)
-
-
-gammaln.not_analytic()
-polygamma.not_analytic()
-
-
-# $$ c = \sigma(a) = \frac{1}{1 + e^{-a}}, \qquad dc = c\,(1 - c)\,da $$
-# With $s = e^{-|a|} \le 1$ nothing overflows:
-# $$ \sigma(a) = \frac{1}{1 + s} \text{ for } a \ge 0, \qquad \sigma(a) = \frac{s}{1 + s} \text{ for } a < 0 $$
-@implements("expit")
-@operation
-def sigmoid(a):
-    s = np.exp(-np.abs(a))
-    return np.where(np.greater_equal(a, 0), 1, s) / (1 + s)
-
-
-@sigmoid.rule
-def _(c_bar, c, a):
-    return (c_bar * (c * (1 - c)),)
-
-
-@sigmoid.holomorphic
-def _(a):
-    s = np.exp(-_outward(a) * a)
-    return np.where(a.real >= 0, 1, s) / (1 + s)
-
-
-def _outward(a):
-    """The sign of the real part, and 1 at 0."""
-    return np.where(a.real >= 0, 1, -1)
-
-
-# $$ c = \log(1 + e^a), \qquad dc = \sigma(a)\,da $$
-@operation
-def softplus(a):
-    return np.logaddexp(a, 0)
-
-
-@softplus.rule
-def _(c_bar, c, a):
-    return (c_bar * sigmoid(a),)
-
-
-@softplus.holomorphic
-def _(a):
-    return np.log1p(np.exp(-_outward(a) * a)) + np.where(a.real >= 0, a, 0)

@@ -14,7 +14,7 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from ...arguments import check_flag, shown, wanted
 from ..tensor import Tensor, is_tracing, own
-from . import elementwise, reductions
+from . import elementwise, reductions, special
 
 # The wrappers of single operations are there for `help()` and for tracebacks: a function shows its signature and its name.
 
@@ -34,7 +34,7 @@ def sigmoid(x: Any) -> Any:
     >>> sigmoid(np.array([-1000.0, 0.0, 1000.0]))
     array([0. , 0.5, 1. ])
     """
-    return elementwise.sigmoid(_array(x))
+    return special.sigmoid(_array(x))
 
 
 def softplus(x: Any) -> Any:
@@ -43,7 +43,7 @@ def softplus(x: Any) -> Any:
     >>> softplus(np.array([-1000.0, 1000.0]))
     array([   0., 1000.])
     """
-    return elementwise.softplus(_array(x))
+    return special.softplus(_array(x))
 
 
 def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:

@@ -44,6 +44,7 @@ def expand(x, axes):
 # $$ c = \sum_i a_i, \qquad dc = \sum_i da_i, \qquad \bar a_i = \bar c \text{ for every } i $$
 @operation
 def sum_(a, *, axis, keepdims):
+    """The sum over some axes (a sorted tuple)."""
     return np.add.reduce(a, axis=axis, keepdims=keepdims)
 
 
@@ -56,16 +57,19 @@ def _(c_bar, c, a, *, axis, keepdims):
 
 @implements(np.sum)
 def _sum(a, axis=None, dtype=None, out=None, keepdims=False, **options):
+    """np.sum over one axis, several, or all (None)."""
     refuse("sum", {"dtype": dtype, "out": out, **options})
     return sum_(a, axis=normalize_axes(axis, a.ndim), keepdims=_flag(keepdims))
 
 
 def _flag(keepdims):
+    """NumPy's `keepdims`, which may be missing, as a bool."""
     return keepdims is not np._NoValue and bool(keepdims)
 
 
 @implements(np.mean)
 def mean(a, axis=None, dtype=None, out=None, keepdims=False, **options):
+    """np.mean: the sum over the number of terms; integers become float64."""
     refuse("mean", {"dtype": dtype, "out": out, **options})
     axes = normalize_axes(axis, a.ndim)
     a = a if a.dtype.kind in "fc" else a.astype(float)
@@ -75,6 +79,7 @@ def mean(a, axis=None, dtype=None, out=None, keepdims=False, **options):
 # The variance is the mean of the squares $(a - m)^2$, not of $|a - m|^2$: the same for real numbers, and holomorphic.
 @implements(np.var)
 def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, **options):
+    """np.var: the mean of the squares of the distances from the mean, or their sum over n - ddof."""
     refuse("var", {"dtype": dtype, "out": out, **options})
     axes = normalize_axes(axis, a.ndim)
     n = math.prod(a.shape[i] for i in axes)
@@ -84,6 +89,7 @@ def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, **options):
 # At zero variance the derivative of the root is infinite, as it is for `np.sqrt`.
 @implements(np.std)
 def std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, **options):
+    """np.std: the root of the variance."""
     return np.sqrt(var(a, axis, dtype, out, ddof, keepdims, **options))
 
 
@@ -92,6 +98,7 @@ def std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, **options):
 # never divides, so factors of zero need no special case, to any order.
 @implements(np.prod)
 def prod(a, axis=None, dtype=None, out=None, keepdims=False, **options):
+    """np.prod over one axis, several, or all (None)."""
     refuse("prod", {"dtype": dtype, "out": out, **options})
     axes = normalize_axes(axis, a.ndim)
     a = a if a.dtype.kind in "fc" else a.astype(np.prod(np.ones(1, a.dtype)).dtype)  # small integers grow
@@ -114,11 +121,13 @@ def prod(a, axis=None, dtype=None, out=None, keepdims=False, **options):
 # around the tie, and independent of the order of the elements.
 @operation
 def max_(a, *, axis, keepdims):
+    """The largest element along some axes."""
     return np.max(a, axis=axis, keepdims=keepdims)
 
 
 @operation
 def min_(a, *, axis, keepdims):
+    """The smallest element along some axes."""
     return np.min(a, axis=axis, keepdims=keepdims)
 
 
@@ -149,12 +158,14 @@ def _winner(choose, a, axis, keepdims):
 
 @implements(np.max, np.amax)
 def _max(a, axis=None, out=None, keepdims=False, **options):
+    """np.max along one axis, several, or all (None)."""
     refuse("max", {"out": out, **options})
     return max_(a, axis=normalize_axes(axis, a.ndim), keepdims=_flag(keepdims))
 
 
 @implements(np.min, np.amin)
 def _min(a, axis=None, out=None, keepdims=False, **options):
+    """np.min along one axis, several, or all (None)."""
     refuse("min", {"out": out, **options})
     return min_(a, axis=normalize_axes(axis, a.ndim), keepdims=_flag(keepdims))
 
@@ -164,6 +175,7 @@ def _min(a, axis=None, out=None, keepdims=False, **options):
 # the same running sum, from the other end.
 @operation
 def cumsum_(a, *, axis):
+    """The running sum along an axis."""
     return np.cumsum(a, axis=axis)
 
 
@@ -174,6 +186,7 @@ def _(c_bar, c, a, *, axis):
 
 @implements(np.cumsum)
 def cumsum(a, axis=None, dtype=None, out=None):
+    """np.cumsum; without an axis, of all elements in a row."""
     refuse("cumsum", {"dtype": dtype, "out": out})
     if axis is None or a.ndim == 0:
         a, axis = np.ravel(a), axis or 0
@@ -190,6 +203,7 @@ def cumsum(a, axis=None, dtype=None, out=None):
 # for the complex step.
 @operation
 def log_softmax_(a, *, axis):
+    """The logarithm of softmax along an axis."""
     shifted = _shifted(a, axis)
     return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
 
@@ -204,6 +218,7 @@ def _(c_bar, c, a, *, axis):
 #    \quad\Rightarrow\quad \bar a_j = c_j \Big(\bar c_j - \sum_i \bar c_i c_i\Big) $$
 @operation
 def softmax_(a, *, axis):
+    """exp(a) over its sum along an axis."""
     e = np.exp(_shifted(a, axis))
     return e / np.sum(e, axis=axis, keepdims=True)
 
@@ -214,11 +229,13 @@ def _(c_bar, c, a, *, axis):
 
 
 def _shifted(a, axis):
+    """a, less its largest element along an axis: then no exponential overflows."""
     return a - np.max(a.real, axis=axis, keepdims=True)
 
 
 # ## Reductions whose derivative is zero
 def _without_rule(function):
+    """NumPy's reduction as an operation whose derivative is zero."""
     name = function.__name__
 
     def forward(a, *, axis, keepdims):
@@ -256,11 +273,13 @@ OPERATIONS[np.add, "accumulate"] = _along_first(np.cumsum)
 
 @operation
 def argsort_(a, *, axis):
+    """Where the elements of a sorted array are, along an axis; equal ones keep their order."""
     return np.argsort(a.real, axis=axis, kind="stable")
 
 
 @implements(np.argsort)
 def argsort(a, axis=-1, kind=None, *, stable=None):
+    """np.argsort along an axis, or of all elements in a row (None)."""
     a, axis = (np.ravel(a), 0) if axis is None else (a, axis)
     return argsort_(a, axis=axis)
 
@@ -268,5 +287,6 @@ def argsort(a, axis=-1, kind=None, *, stable=None):
 # Sorting is an indexing by `argsort`, and so is its derivative.
 @implements(np.sort)
 def sort(a, axis=-1, kind=None, *, stable=None):
+    """np.sort along an axis, or of all elements in a row (None)."""
     a, axis = (np.ravel(a), 0) if axis is None else (a, axis)
     return np.take_along_axis(a, argsort(a, axis), axis)
