@@ -257,8 +257,8 @@ def softmax(W, y, x, m, n):
 @kernel
 def log_softmax(W, y, x, m, n):
     """y must not overlap x."""
-    y, x, m, n, tops = np.int64(y), np.int64(x), np.int64(m), np.int64(n), scratch(W)
-    group, sums = max(1, AT_ONCE // max(n, 1)), tops + AT_ONCE
+    y, x, m, n, tops, sums = np.int64(y), np.int64(x), np.int64(m), np.int64(n), scratch(W), scratch(W)
+    group = max(1, AT_ONCE // max(n, 1))
     for i in range(0, m, group):
         rows = min(group, m - i)
         exponentials(W, y + i * n, tops, sums, x + i * n, rows, n)
