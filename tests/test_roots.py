@@ -105,6 +105,12 @@ def test_how_far_is_too_far():
     assert roots.too_far(limit * (1 - 5e-7), phi, "g = 0") == "" and "6.0e-04 away" in roots.too_far(limit * (1 + 5e-7), phi, "g = 0")
 
 
+def test_the_distance_without_the_matrix_is_what_the_solve_has_lengthened_if_that_is_more():
+    given = np.array([3.0]), np.array([4.0]), np.array([2.0])
+    assert roots.distance(Solver("cg"), None, lambda g: 4 * g, *given) == 6
+    assert roots.distance(Solver("cg"), None, lambda g: 0.25 * g, *given) == 12
+
+
 def test_the_distance_without_the_matrix_knows_of_the_damping():
     zero = np.zeros(1)
     for damping, expected in ((0.0, 0.75), (2.0, 0.5)):  # |g|^2 / |(4 + damping) g|

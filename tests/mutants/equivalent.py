@@ -6,6 +6,7 @@ EQUIVALENT: dict[str, str] = {
     "reductions.py _shifted: scaled: np.max(a.real, axis=axis, keepdims=True)": "any shift near the largest will do",
     "maml.py _diverged: scaled: np.concatenate([np.ravel(rate) for rate in tree.flatten(alpha)[0]])": "a rate in a message, of six digits",
     "implicit.py _enters: scaled: problem.outer(phi, given, task)": "only whether it depends on theta is asked",
+    "curvature.py condition: scaled: sizes.min()": "whether it is 0 (that by which is divided is caught)",
     "linear_algebra.py _: transposition missing: np.linalg.solve(l.mT, left.mT).mT": "only the symmetric part is returned",
     "kernels.py along_line: sign flipped: last - first": "both are multiples of the step, but for a rest that stays",
     "kernels.py along_line: second term dropped: last - first": "what is dropped is a multiple of the step",
