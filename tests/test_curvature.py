@@ -93,6 +93,9 @@ def test_what_is_drawn_is_the_matrix_and_its_spectrum(eigenvalues, labels):
     image, spectrum = figure.axes[:2]
     np.testing.assert_array_equal(image.images[0].get_array(), H.matrix)
     assert [tick.get_text() for tick in image.get_yticklabels()] == ["phi['w']", "phi['b']"] and len(image.lines) == 2
+    assert [line.get_ydata()[0] for line in image.lines[:1]] == [line.get_xdata()[0] for line in image.lines[1:]] == [2.5]
+    assert image.get_yticks().tolist() == [1, 3]  # in the middle of rows 0 to 2, and of row 3
+    assert image.images[0].get_clim() == (-np.abs(H.matrix).max(), np.abs(H.matrix).max())
     assert [text.get_text() for text in spectrum.get_legend().get_texts()] == labels
     drawn = sorted(y for line in spectrum.lines for y in line.get_ydata())
     np.testing.assert_allclose(drawn, sorted(np.abs(eigenvalues)), rtol=1e-12)

@@ -43,8 +43,11 @@ def test_exact_on_a_quadratic_with_the_directions_of_the_axes(sigma):
 def test_unbiased_on_a_quadratic_for_any_sigma():
     """(F(theta + s e) - F(theta - s e)) / 2s is g'e whatever s is: the same directions give the same estimate, (g'e) e."""
     epsilon = np.random.default_rng(0).standard_normal((7, N))
+    each = (epsilon @ TRUTH)[:, None] * epsilon
     for sigma in (1e-2, 1.0, 30.0):
-        assert relative_error(estimate(sigma, 7).grad, np.mean((epsilon @ TRUTH)[:, None] * epsilon, axis=0)) < 1e-10
+        result = estimate(sigma, 7)
+        assert relative_error(result.grad, np.mean(each, axis=0)) < 1e-10
+        assert relative_error(result.info["standard_error"], np.std(each, axis=0, ddof=1) / np.sqrt(7)) < 1e-10
 
 
 @pytest.mark.parametrize("sigma", [0.01, 3.0])

@@ -172,6 +172,12 @@ def test_the_derivative_of_batch_norm():
     assert tm.check_grad(nn.batch_norm, theta, generator.standard_normal((4, 2)))
 
 
+def test_accuracy_is_the_share_of_rows_whose_largest_logit_is_the_labels():
+    logits = np.array([[0.0, 1.0, 0.5, 0.0], [0.0, 0.0, 0.0, 3.0], [2.0, 1.0, 0.0, 0.0]])
+    assert nn.accuracy(logits, np.array([1, 3, 2])) == 2 / 3
+    assert nn.accuracy(np.stack([logits, -logits]), np.array([[1, 3, 0], [0, 1, 2]])) == 5 / 6
+
+
 def test_losses_refuse_what_would_be_repeated_or_taken_for_another_class():
     column, row = np.ones((3, 1)), np.ones(3)  # whose difference is of shape (3, 3)
     with pytest.raises(ValueError, match=r"prediction=float64\[3, 1\] and y=float64\[3\]: arrays of one shape"):

@@ -164,6 +164,25 @@ def test_the_step_that_is_chosen_is_safe_and_not_timid(seed):
     assert 1 / max(eigenvalues) <= solvers.safe_step(lambda v: H @ v, np.zeros(50)) < 1.5 / max(eigenvalues)
 
 
+def test_the_step_is_one_over_what_the_power_iterations_find():
+    np.testing.assert_allclose(solvers.safe_step(lambda v: 4 * v, np.zeros(3)), 0.25, rtol=1e-14)
+
+
+def test_what_the_products_remember():
+    product = solvers._Products(lambda v: np.array([1.0, 2.0]) * v, 0.5, np.dtype(float))
+    np.testing.assert_array_equal(product(np.array([3.0, 4.0])), [4.5, 10])
+    np.testing.assert_allclose([product.curvature, product.stretch], [41 / 25, np.sqrt(73) / 5], rtol=1e-14)
+
+
+def test_a_curvature_that_rounding_could_have_made_is_not_negative():
+    """A hundred roundings of |v| |H v|; with H v = b there is no residual."""
+    eps, v = np.finfo(float).eps, np.array([1.0, 0.0])
+    attempt = solvers.Solution(v, "", 0.0, 1, 1, False, "")
+    for size, indefinite in ((0.0, False), (99.0, False), (101.0, True)):
+        Hv = np.array([-size * eps, 1.0])
+        assert Solver("minres").judge(attempt, Hv, Hv).indefinite is indefinite
+
+
 def test_a_zero_matrix_has_no_safe_step():
     with pytest.raises(np.linalg.LinAlgError, match=r"it is singular\. Add a regulariser, or damping="):
         solve(np.zeros((N, N)), B, "neumann")

@@ -146,14 +146,13 @@ def code_of(mutant: Mutant) -> CodeType:
 
 def install(mutant: Mutant) -> int:
     """Give every function of the module that lives in this process its new code; how many were changed."""
-    new = {(code.co_name, code.co_firstlineno): code for code in inside(code_of(mutant))}
+    before = compile(mutant.path.read_text(encoding="utf8"), str(mutant.path), "exec", dont_inherit=True)
+    changed = {old: new for old, new in zip(inside(before), inside(code_of(mutant)), strict=True) if old != new}
     count = 0
     for f in gc.get_objects():
-        if type(f) is FunctionType and f.__code__.co_filename == str(mutant.path):
-            code = new.get((f.__code__.co_name, f.__code__.co_firstlineno))
-            if code is not None and code != f.__code__:
-                f.__code__ = code
-                count += 1
+        if type(f) is FunctionType and f.__code__.co_filename == str(mutant.path) and f.__code__ in changed:
+            f.__code__ = changed[f.__code__]
+            count += 1
     return count
 
 
