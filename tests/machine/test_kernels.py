@@ -336,7 +336,8 @@ def test_cholesky(n, dtype, apart):
 
 SPECIAL = [np.zeros((3, 3)), np.ones((3, 3)), np.diag([1.0, 2.0, 0.0]), [[0.0]], -np.eye(2), [[np.nan]], [[0.0, 1.0], [np.nan, 1.0]],
            [[1.0, 1.0], [np.nan, 1.0]], [[np.inf]], [[1e-30, 0.0], [0.0, 1e30]],
-           [[2.0, 4.0, 1.0], [1.0, 2.0, 5.0], [1.0, 1.0, 1.0]]]  # fmt: skip (the second pivot is 0 unless rows are exchanged)
+           [[2.0, 4.0, 1.0], [1.0, 2.0, 5.0], [1.0, 1.0, 1.0]],  # the second pivot is 0 unless rows are exchanged
+           [[1.0, 0.0, 0.0], [0.0, 1.0, 2.0], [0.0, 1e-20, 1.0]]]  # the second pivot is all but 0 if rows are exchanged  # fmt: skip
 
 
 @pytest.mark.parametrize("A", SPECIAL, ids=str)
