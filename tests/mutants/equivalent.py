@@ -60,6 +60,10 @@ REASONS: dict[str, list[str]] = {
     "NaN": [
         "elementary.py logarithm: scaled: x * nan",
     ],
+    "the norm is the same whatever it is divided by, and multiplied with again": [
+        "linear_algebra.py _largest: scaled: np.max(np.abs(stop_gradient(x)), axis=axes, keepdims=True)",
+        "linear_algebra.py _largest: scaled: np.where(np.logical_and(largest > 0, np.isfinite(largest)), largest, 1)",
+    ],
     "a count is an integer: 3.000003 is 3": [
         "nn.py truncated_normal: scaled: outside.sum()",
     ],
