@@ -31,7 +31,7 @@ OPERATIONS = {name: [f"autodiff/operations/test_{name}.py", "autodiff/operations
               for name in "elementwise functions indexing linear_algebra products reductions shapes special".split()}  # fmt: skip
 TESTS = {
     **{f"autodiff/operations/{name}.py": tests for name, tests in OPERATIONS.items()},
-    "autodiff/reverse.py": ["autodiff/test_reverse.py", "autodiff/test_derivatives.py"],
+    "autodiff/reverse.py": ["autodiff/test_reverse.py", "autodiff/test_derivatives.py", "test_roots.py"],
     "autodiff/derivatives.py": ["autodiff/test_derivatives.py"],
     "autodiff/blocks.py": ["autodiff/test_blocks.py"],
     "bilevel.py": ["test_bilevel.py", "test_maml.py"],

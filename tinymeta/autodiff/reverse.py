@@ -120,8 +120,10 @@ def _apply_rule(node: Tensor, c_bar: Any, wanted: list[bool], bars: dict[int, An
 
 
 def _sum(mine: Any, x_bar: Any) -> Any:
-    """Cotangents of the same node add up; those of a block's bundle (a dict: see `blocks`) are of another output each."""
-    return mine | x_bar if type(x_bar) is dict else mine + x_bar
+    """Cotangents of the same node add up; those of a block's bundle (a dict: see `blocks`), output by output."""
+    if type(x_bar) is dict:
+        return mine | {i: mine[i] + bar if i in mine else bar for i, bar in x_bar.items()}
+    return mine + x_bar
 
 
 # ## The adjoint of broadcasting
