@@ -1,7 +1,6 @@
 """Every kernel against its twin: the whole memory after one must be the memory after the other, whatever the sizes and the places."""
 
 import ctypes
-import faulthandler
 import inspect
 import itertools
 import mmap
@@ -416,15 +415,12 @@ def test_one_element_too_many_is_caught(dtype):
         agree("exp", dtype, False, [np.zeros(7), some(7)], [7], 8, kernel=lambda W, y, x, n: kernels.exp(W, y, x, n + 1))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a process to end")
-def test_to_read_behind_the_edge_ends_a_process():
-    edge = at_the_edge(some(7))
-    if child := os.fork():
-        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGSEGV
-    else:
-        faulthandler.disable()
-        ctypes.string_at(edge.ctypes.data + edge.nbytes, 1)
-        os._exit(0)
+@pytest.mark.skipif(sys.platform == "win32", reason="memory can't be forbidden so")
+@pytest.mark.parametrize("offset, ended", [(-1, 0), (0, -signal.SIGSEGV)])
+def test_to_read_behind_the_edge_ends_a_process(offset, ended):
+    read = "edge = at_the_edge(np.ones(7)); ctypes.string_at(edge.ctypes.data + edge.nbytes + int(sys.argv[1]), 1)"
+    code = f"import ctypes, mmap, sys\nimport numpy as np\n{inspect.getsource(at_the_edge)}\n{read}"
+    assert subprocess.run([sys.executable, "-c", code, str(offset)]).returncode == ended
 
 
 def test_an_error_of_a_few_roundings_too_many_is_caught(dtype, apart):

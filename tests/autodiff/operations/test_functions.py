@@ -56,7 +56,6 @@ def test_softmax_of_large_and_infinite_arguments():
     np.testing.assert_array_equal(tm.grad(tm.logsumexp)(np.array([800.0, 800.0])), [0.5, 0.5])
 
 
-
 def test_stop_gradient_leaves_arrays_alone():
     x = np.ones(2)
     assert tm.stop_gradient(x) is x
